@@ -20,10 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut descriptors = protox::compile(files, ["proto"])?;
     let mut config = prost_build::Config::new();
-    config
-        .bytes(["."])
-        .btree_map(["."])
-        .include_file("wire.rs");
+    config.bytes(["."]).btree_map(["."]).include_file("wire.rs");
     for file in &mut descriptors.file {
         let package = file.package().to_owned();
         for message in &mut file.message_type {
@@ -89,10 +86,7 @@ fn json_form(
             "#[serde(skip_serializing_if = \"::std::collections::BTreeMap::is_empty\")]",
         );
     } else if field.label() == Label::Repeated {
-        config.field_attribute(
-            path,
-            "#[serde(serialize_with = \"crate::json::null_when_empty\")]",
-        );
+        config.field_attribute(path, "#[serde(serialize_with = \"crate::json::null_when_empty\")]");
     } else if field.r#type() == Type::Bytes {
         config.field_attribute(path, "#[serde(with = \"crate::json::base64_bytes\")]");
     }
@@ -100,10 +94,7 @@ fn json_form(
 
 /// `userIDs` → `user_ids`, `faceURL` → `face_url`, `Msgs` → `msgs`, `iOSPushSound` → `ios_push_sound`.
 fn snake_case(name: &str) -> String {
-    let name = name
-        .replace("iOS", "Ios")
-        .replace("IDs", "Ids")
-        .replace("URLs", "Urls");
+    let name = name.replace("iOS", "Ios").replace("IDs", "Ids").replace("URLs", "Urls");
     let chars: Vec<char> = name.chars().collect();
     let mut out = String::new();
     for (i, &c) in chars.iter().enumerate() {

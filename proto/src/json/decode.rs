@@ -285,7 +285,10 @@ mod tests {
         let request: user::GetDesignateUsersReq =
             from_slice(br#"{"userIDs":["a",null]}"#).expect("decodes");
         assert_eq!(request.user_ids, ["a", ""]);
-        assert_eq!(from_slice::<sdkws::RequestPagination>(b"null").expect("decodes").page_number, 0);
+        assert_eq!(
+            from_slice::<sdkws::RequestPagination>(b"null").expect("decodes").page_number,
+            0
+        );
     }
 
     #[test]

@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use prost::Message as _;
+use proto::msg::SendMsgResp;
+use proto::sdkws::MsgData;
+use store::record::{Conversation, ReadPosition};
+use store::version_log::{Change as What, List};
+use store::{Append, Appended, Tx, schema};
+
+use crate::access::Caller;
+use crate::conversation_id::{self, NOTIFICATION, SINGLE};
+use crate::delivery::{Audience, Delivery, Push, Reply};
+use crate::error::{Result, ServiceError};
+use crate::{Services, Settings};
+
+/// One change under way: a transaction, who makes it, and what is to be sent once it is durable.
+pub(crate) struct Change<'a, 'tx> {
+    pub(crate) tx: &'a mut Tx<'tx>,
+    pub(crate) services: &'a Services,
+    pub(crate) caller: &'a Caller,
+    /// Milliseconds; one time for the whole change.
+    pub(crate) now: i64,
+    deliveries: Vec<Delivery>,
+}
+
+impl Services {
+    /// Runs `work` as one transaction; its deliveries leave in commit order once it is durable.
+    pub(crate) async fn change<T, F>(&self, caller: &Caller, work: F) -> Result<T>
+    where
+        F: FnOnce(&mut Change<'_, '_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let services = self.clone();
+        let caller = caller.clone();
+        let now = self.now();
+        self.store()
+            .transact(move |tx| {
+                let mut change = Change {
+                    tx,
+                    services: &services,
+                    caller: &caller,
+                    now,
+                    deliveries: Vec::new(),
+                };
+                let answer = work(&mut change)?;
+                let deliveries = std::mem::take(&mut change.deliveries);
+                let outbox = services.inner.outbox.clone();
+                tx.after_commit(move || outbox.after_commit(deliveries));
+                Ok(answer)
+            })
+            .await
+    }
+}
+
+impl Change<'_, '_> {
+    pub(crate) fn settings(&self) -> &Settings {
+        self.services.settings()
+    }
+
+    /// Adds something to send once the change is durable.
+    pub(crate) fn deliver(&mut self, delivery: Delivery) {
+        self.deliveries.push(delivery);
+    }
+
+    /// Answers the sender of `message` before anything else about it is sent.
+    pub(crate) fn reply(&mut self, reply: Reply, response: SendMsgResp) {
+        self.deliver(Delivery::Reply(reply, response));
+    }
+
+    /// Stores a message at the end of its conversation, which its first message creates.
+    ///
+    /// `once` refuses to store the same clientMsgID of the same sender twice.
+    pub(crate) fn append(&mut self, message: &MsgData, once: bool) -> Result<Appended> {
+        let (conversation, head) = conversation_id::of_message(message);
+        let stream = conversation_id::is_stream(&conversation);
+        let now = if message.send_time == 0 { self.now } else { message.send_time };
+        let body = MsgData { seq: 0, send_time: 0, ..message.clone() };
+        let append = Append {
+            conversation: conversation.clone(),
+            head,
+            message: body.encode_to_vec(),
+            now,
+            repeat: (once && !message.client_msg_id.is_empty())
+                .then(|| (message.send_id.clone(), message.client_msg_id.clone())),
+        };
+        let appended = self.tx.append(append)?;
+        if appended.repeated || stream {
+            return Ok(appended);
+        }
+        if appended.seq == 1 {
+            self.begin_conversation(message, &conversation)?;
+        }
+        self.raise_read(&message.send_id, &conversation, appended.seq, false)?;
+        Ok(appended)
+    }
+
+    /// Puts a new chat into the lists of those it belongs to; group chats follow from membership.
+    fn begin_conversation(&mut self, message: &MsgData, conversation: &str) -> Result<()> {
+        let mut owners = match message.session_type {
+            SINGLE => vec![
+                (message.send_id.clone(), message.recv_id.clone()),
+                (message.recv_id.clone(), message.send_id.clone()),
+            ],
+            NOTIFICATION => vec![(message.recv_id.clone(), message.send_id.clone())],
+            _ => Vec::new(),
+        };
+        owners.dedup();
+        for (owner, peer) in owners {
+            if schema::CONVERSATIONS.contains(self.tx, (&owner, conversation))? {
+                continue;
+            }
+            let record = Conversation {
+                session_type: message.session_type,
+                user_id: peer,
+                order: self.now.cast_unsigned(),
+                ..Default::default()
+            };
+            schema::CONVERSATIONS.put(self.tx, (&owner, conversation), &record);
+            self.tx.step(List::Conversations, &owner, [(conversation, What::Insert)])?;
+        }
+        Ok(())
+    }
+
+    /// Raises how far a user has read; `receipt` says that the user reported it.
+    ///
+    /// Returns the position after.
+    pub(crate) fn raise_read(
+        &mut self,
+        user_id: &str,
+        conversation: &str,
+        seq: i64,
+        receipt: bool,
+    ) -> Result<ReadPosition> {
+        let key = (user_id, conversation);
+        let before = schema::READ_POSITIONS.get(self.tx, key)?.unwrap_or_default();
+        let mut after = before.clone();
+        after.read_seq = after.read_seq.max(seq);
+        if receipt {
+            after.receipt_seq = after.receipt_seq.max(seq);
+        }
+        if after != before {
+            schema::READ_POSITIONS.put(self.tx, key, &after);
+        }
+        Ok(after)
+    }
+
+    /// Pushes a message to those who get it.
+    pub(crate) fn push(&mut self, conversation: &str, message: &[u8], audience: Audience) {
+        let push = Push::new(conversation, message, &self.caller.operation_id);
+        self.deliver(Delivery::Push(audience, Arc::new(push)));
+    }
+}
+
+/// Who gets a message: the group (and those who just left it), or receiver and sender.
+pub(crate) fn audience(message: &MsgData, leavers: &[String]) -> Audience {
+    if message.session_type == conversation_id::GROUP {
+        return Audience::Group(message.group_id.clone(), leavers.to_vec());
+    }
+    let mut users = vec![message.recv_id.clone()];
+    if message.options.get("senderSync") != Some(&false) && message.send_id != message.recv_id {
+        users.push(message.send_id.clone());
+    }
+    Audience::Users(users)
+}
+
+/// JSON text of something that always serializes.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
+    proto::json::to_string(value).map_err(|error| ServiceError::Internal(error.to_string()))
+}

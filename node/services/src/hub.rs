@@ -1,0 +1,323 @@
+//! Connections of this node: who is online, in which groups, watched by whom.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use proto::sdkws::{SubUserOnlineStatusElem, SubUserOnlineStatusTips};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::{Audience, Delivery, Push};
+use crate::platform;
+
+/// Something a connection has to write.
+pub enum Outgoing {
+    /// A message.
+    Push(Arc<Push>),
+    /// Online status of a watched user: an encoded `SubUserOnlineStatusTips`.
+    Status(Bytes),
+    /// An answer, ready to be written.
+    Frame(Bytes),
+    /// The login is over: tell the client, then close.
+    Kick,
+}
+
+/// One connection of a user.
+pub struct Connection {
+    /// Unique within the node's life.
+    pub id: u64,
+    /// Its user.
+    pub user_id: String,
+    /// Its platform.
+    pub platform_id: i32,
+    /// The token it logged in with.
+    pub token: String,
+    /// The app says it is in the background.
+    pub background: AtomicBool,
+    queue: mpsc::Sender<Outgoing>,
+    closed: CancellationToken,
+}
+
+impl Connection {
+    /// Queues something to write; a connection that cannot keep up is closed.
+    pub fn enqueue(&self, outgoing: Outgoing) {
+        if self.queue.try_send(outgoing).is_err() {
+            self.closed.cancel();
+        }
+    }
+
+    /// Ends the connection without a word.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+}
+
+/// What a new connection's task works with.
+pub struct Registered {
+    /// The connection.
+    pub connection: Arc<Connection>,
+    /// What it has to write.
+    pub outgoing: mpsc::Receiver<Outgoing>,
+    /// Cancelled when the connection has to end at once.
+    pub closed: CancellationToken,
+}
+
+/// All connections.
+#[derive(Default)]
+pub struct Hub {
+    next_id: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    users: HashMap<String, Vec<Arc<Connection>>>,
+    /// Users online in each group.
+    groups: HashMap<String, HashSet<String>>,
+    /// Groups of each user online.
+    memberships: HashMap<String, HashSet<String>>,
+    /// Connections that watch a user.
+    watchers: HashMap<String, HashMap<u64, Arc<Connection>>>,
+    /// Users a connection watches.
+    watched: HashMap<u64, HashSet<String>>,
+    total: usize,
+}
+
+impl Hub {
+    /// Makes a connection; it gets nothing before [`register`](Self::register).
+    pub fn connection(
+        &self,
+        user_id: &str,
+        platform_id: i32,
+        token: &str,
+        queue_frames: usize,
+    ) -> Registered {
+        let (queue, outgoing) = mpsc::channel(queue_frames.max(1));
+        let closed = CancellationToken::new();
+        let connection = Arc::new(Connection {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
+            user_id: user_id.to_owned(),
+            platform_id,
+            token: token.to_owned(),
+            background: AtomicBool::new(false),
+            queue,
+            closed: closed.clone(),
+        });
+        Registered { connection, outgoing, closed }
+    }
+
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.state.lock().total
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a connection; from now on it gets pushes.
+    ///
+    /// `groups` is asked for the user's groups under the lock that membership changes take too, so
+    /// none is missed between the look and the registration.
+    pub fn register<E>(
+        &self,
+        connection: &Arc<Connection>,
+        groups: impl FnOnce() -> Result<Vec<String>, E>,
+    ) -> Result<(), E> {
+        let mut state = self.state.lock();
+        let user_id = &connection.user_id;
+        if !state.users.contains_key(user_id) {
+            let groups: HashSet<String> = groups()?.into_iter().collect();
+            for group in &groups {
+                state.groups.entry(group.clone()).or_default().insert(user_id.clone());
+            }
+            state.memberships.insert(user_id.clone(), groups);
+        }
+        let before = platforms(&state, user_id);
+        state.users.entry(user_id.clone()).or_default().push(Arc::clone(connection));
+        state.total += 1;
+        announce(&state, user_id, &before);
+        Ok(())
+    }
+
+    /// Removes a connection; it gets nothing more.
+    pub fn unregister(&self, connection: &Connection) {
+        let mut state = self.state.lock();
+        for watched in state.watched.remove(&connection.id).unwrap_or_default() {
+            if let Some(watchers) = state.watchers.get_mut(&watched) {
+                watchers.remove(&connection.id);
+                if watchers.is_empty() {
+                    state.watchers.remove(&watched);
+                }
+            }
+        }
+        let user_id = &connection.user_id;
+        let before = platforms(&state, user_id);
+        let Some(connections) = state.users.get_mut(user_id) else { return };
+        let count = connections.len();
+        connections.retain(|other| other.id != connection.id);
+        let (gone, left) = (count - connections.len(), connections.len());
+        state.total -= gone;
+        if left == 0 {
+            state.users.remove(user_id);
+            for group in state.memberships.remove(user_id).unwrap_or_default() {
+                if let Some(online) = state.groups.get_mut(&group) {
+                    online.remove(user_id);
+                    if online.is_empty() {
+                        state.groups.remove(&group);
+                    }
+                }
+            }
+        }
+        announce(&state, user_id, &before);
+    }
+
+    /// Ends the connections of a user that `unwanted` picks, telling their clients; returns them.
+    pub fn kick(
+        &self,
+        user_id: &str,
+        unwanted: impl Fn(&Connection) -> bool,
+    ) -> Vec<Arc<Connection>> {
+        let kicked: Vec<_> =
+            self.connections(user_id).into_iter().filter(|other| unwanted(other)).collect();
+        for connection in &kicked {
+            self.unregister(connection);
+            connection.enqueue(Outgoing::Kick);
+        }
+        kicked
+    }
+
+    /// The connections of a user.
+    pub fn connections(&self, user_id: &str) -> Vec<Arc<Connection>> {
+        self.state.lock().users.get(user_id).cloned().unwrap_or_default()
+    }
+
+    /// Every connection.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.state.lock().users.values().flatten().cloned().collect()
+    }
+
+    /// Platforms a user is online on, ascending.
+    pub fn online_platforms(&self, user_id: &str) -> Vec<i32> {
+        platforms(&self.state.lock(), user_id)
+    }
+
+    /// Changes whom a connection watches; returns the status of those it asked for, in order.
+    ///
+    /// A user in both lists ends up watched.
+    pub fn watch(
+        &self,
+        connection: &Arc<Connection>,
+        add: &[String],
+        remove: &[String],
+    ) -> SubUserOnlineStatusTips {
+        let mut state = self.state.lock();
+        for user_id in remove {
+            if let Some(watchers) = state.watchers.get_mut(user_id) {
+                watchers.remove(&connection.id);
+                if watchers.is_empty() {
+                    state.watchers.remove(user_id);
+                }
+            }
+            if let Some(watched) = state.watched.get_mut(&connection.id) {
+                watched.remove(user_id);
+            }
+        }
+        for user_id in add {
+            let watchers = state.watchers.entry(user_id.clone()).or_default();
+            watchers.insert(connection.id, Arc::clone(connection));
+            state.watched.entry(connection.id).or_default().insert(user_id.clone());
+        }
+        let subscribers = add.iter().map(|user_id| status(&state, user_id)).collect();
+        SubUserOnlineStatusTips { subscribers }
+    }
+
+    /// Number of users a connection watches.
+    pub fn watched(&self, connection: &Connection) -> usize {
+        self.state.lock().watched.get(&connection.id).map_or(0, HashSet::len)
+    }
+
+    /// Carries out one delivery. Never waits.
+    pub(crate) fn deliver(&self, delivery: Delivery) {
+        match delivery {
+            Delivery::Reply(reply, response) => reply(response),
+            Delivery::Push(audience, push) => self.push(&audience, &push),
+            Delivery::Joined(group_id, users) => {
+                let mut state = self.state.lock();
+                for user_id in users {
+                    if let Some(groups) = state.memberships.get_mut(&user_id) {
+                        groups.insert(group_id.clone());
+                        state.groups.entry(group_id.clone()).or_default().insert(user_id);
+                    }
+                }
+            }
+            Delivery::Left(group_id, users) => {
+                let mut state = self.state.lock();
+                for user_id in users {
+                    if let Some(groups) = state.memberships.get_mut(&user_id) {
+                        groups.remove(&group_id);
+                    }
+                    if let Some(online) = state.groups.get_mut(&group_id) {
+                        online.remove(&user_id);
+                        if online.is_empty() {
+                            state.groups.remove(&group_id);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(&self, audience: &Audience, push: &Arc<Push>) {
+        let state = self.state.lock();
+        let mut to_user = |user_id: &String| {
+            for connection in state.users.get(user_id).into_iter().flatten() {
+                let asleep = connection.platform_id == platform::IOS
+                    && connection.background.load(Ordering::Relaxed);
+                if !asleep {
+                    connection.enqueue(Outgoing::Push(Arc::clone(push)));
+                }
+            }
+        };
+        match audience {
+            Audience::Users(users) => users.iter().for_each(&mut to_user),
+            Audience::Group(group_id, others) => {
+                let online = state.groups.get(group_id);
+                online.into_iter().flatten().for_each(&mut to_user);
+                let elsewhere = |user: &&String| !online.is_some_and(|o| o.contains(*user));
+                others.iter().filter(elsewhere).for_each(&mut to_user);
+            }
+        }
+    }
+}
+
+fn platforms(state: &State, user_id: &str) -> Vec<i32> {
+    let connections = state.users.get(user_id).into_iter().flatten();
+    let platforms: BTreeSet<i32> = connections.map(|connection| connection.platform_id).collect();
+    platforms.into_iter().collect()
+}
+
+fn status(state: &State, user_id: &str) -> SubUserOnlineStatusElem {
+    SubUserOnlineStatusElem {
+        user_id: user_id.to_owned(),
+        online_platform_ids: platforms(state, user_id),
+    }
+}
+
+/// Tells those who watch a user, if the platforms are no longer those `before`.
+fn announce(state: &State, user_id: &str, before: &[i32]) {
+    let Some(watchers) = state.watchers.get(user_id) else { return };
+    let now = status(state, user_id);
+    if now.online_platform_ids == before {
+        return;
+    }
+    let tips: Bytes = SubUserOnlineStatusTips { subscribers: vec![now] }.encode_to_vec().into();
+    for watcher in watchers.values() {
+        watcher.enqueue(Outgoing::Status(tips.clone()));
+    }
+}

@@ -1,0 +1,5 @@
+//! Messages: sending, pulling, reading, revoking, deleting.
+
+mod pull;
+mod send;
+mod view;

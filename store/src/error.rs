@@ -1,0 +1,41 @@
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The engine failed; nothing of the transaction was kept.
+    #[error("storage engine: {0}")]
+    Engine(String),
+    /// A stored key or value does not have the shape its table promises.
+    #[error("damaged record in {table}: {reason}")]
+    Damaged {
+        /// Table the record is in.
+        table: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two different pairs of users whose IDs join to the same conversation ID.
+    #[error("conversation {0} belongs to another pair of users")]
+    ConversationTaken(String),
+    /// The disk has less free space than the node keeps in reserve.
+    #[error("the disk is full: {available} bytes left, {reserve} are kept in reserve")]
+    DiskFull {
+        /// Bytes available on the file system of the data folder.
+        available: u64,
+        /// Bytes below which the node refuses to write.
+        reserve: u64,
+    },
+    /// The data was written by a newer version of the program.
+    #[error("the data has schema version {found}, this program knows up to {known}")]
+    NewerSchema {
+        /// Version found in the data.
+        found: u32,
+        /// Newest version this program can use.
+        known: u32,
+    },
+    /// The committer has stopped.
+    #[error("the store is closed")]
+    Closed,
+    /// A transaction panicked; nothing of it was kept.
+    #[error("a transaction failed unexpectedly")]
+    Panicked,
+}

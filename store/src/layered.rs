@@ -1,0 +1,106 @@
+//! Reading through a layer of changes that lies over an engine.
+
+use std::cmp::Ordering;
+use std::iter::Peekable;
+
+use bytes::Bytes;
+
+use crate::StoreError;
+use crate::engine::{Batch, Engine, KeyRange, Pair, Scan};
+
+/// Order of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Ascending,
+    /// Greatest key first.
+    Descending,
+}
+
+/// A consistent state that can be read: a [`View`](crate::View) or a [`Tx`](crate::Tx).
+pub trait Read {
+    /// The value under a raw key.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// The pairs within a raw range.
+    fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_>;
+    /// Random bytes that change when the data is restored from a backup.
+    fn salt(&self) -> [u8; 16];
+}
+
+pub(crate) fn get(
+    engine: &dyn Engine,
+    layer: &Batch,
+    key: &[u8],
+) -> Result<Option<Bytes>, StoreError> {
+    match layer.get(key) {
+        Some(value) => Ok(value.clone()),
+        None => engine.get(key),
+    }
+}
+
+pub(crate) fn scan<'a>(
+    engine: &'a dyn Engine,
+    layer: &'a Batch,
+    range: KeyRange,
+    direction: Direction,
+) -> Scan<'a> {
+    let below = engine.scan(range.clone(), direction);
+    if layer.is_empty() {
+        return below;
+    }
+    let above = layer.range::<Vec<u8>, _>(range_of(&range));
+    let above: Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)> + 'a> = match direction {
+        Direction::Ascending => Box::new(above),
+        Direction::Descending => Box::new(above.rev()),
+    };
+    Box::new(Merged { below: below.peekable(), above: above.peekable(), direction })
+}
+
+/// An empty range stands in for bounds on which `BTreeMap::range` would panic.
+fn range_of(range: &KeyRange) -> (std::ops::Bound<&Vec<u8>>, std::ops::Bound<&Vec<u8>>) {
+    use std::ops::Bound::{Excluded, Included};
+    static EMPTY: Vec<u8> = Vec::new();
+    let (from, to) = (range.0.as_ref(), range.1.as_ref());
+    let empty = match (from, to) {
+        (Included(a), Included(b)) => a > b,
+        (Included(a) | Excluded(a), Included(b) | Excluded(b)) => a >= b,
+        _ => false,
+    };
+    if empty { (Included(&EMPTY), Excluded(&EMPTY)) } else { (from, to) }
+}
+
+struct Merged<'a, A: Iterator> {
+    below: Peekable<Scan<'a>>,
+    above: Peekable<A>,
+    direction: Direction,
+}
+
+impl<'a, A: Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)>> Iterator for Merged<'a, A> {
+    type Item = Result<Pair, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let order = match (self.below.peek(), self.above.peek()) {
+                (None, None) => return None,
+                (Some(Err(_)), _) | (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(Ok((below, _))), Some((above, _))) => {
+                    let order = below.as_ref().cmp(above.as_slice());
+                    match self.direction {
+                        Direction::Ascending => order,
+                        Direction::Descending => order.reverse(),
+                    }
+                }
+            };
+            if order == Ordering::Less {
+                return self.below.next();
+            }
+            if order == Ordering::Equal {
+                self.below.next();
+            }
+            if let Some((key, Some(value))) = self.above.next() {
+                return Some(Ok((Bytes::copy_from_slice(key), value.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Durable storage of one node.
+//!
+//! One ordered keyspace behind a narrow [`Engine`](engine::Engine) seam. All changes pass through
+//! one committer thread as closures over a [`Tx`]; readers use a [`View`], a consistent picture of
+//! what is durable. A caller of [`Store::transact`] is answered only after its change is on disk.
+
+mod committer;
+pub mod engine;
+mod error;
+pub mod key;
+mod layered;
+pub mod message_log;
+pub mod record;
+pub mod schema;
+mod store;
+pub mod table;
+mod transaction;
+pub mod version_log;
+mod view;
+
+pub use error::StoreError;
+pub use layered::{Direction, Read};
+pub use message_log::{Append, Appended};
+pub use store::{Options, Store};
+pub use table::Table;
+pub use transaction::Tx;
+pub use view::View;

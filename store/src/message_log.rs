@@ -1,0 +1,266 @@
+//! Messages of a conversation: contiguous sequences, rising send times, repeats recognised.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use proto::sdkws::MsgData;
+
+use crate::layered::{Direction, Read};
+use crate::record::ConversationHead;
+use crate::schema::{CONVERSATION_HEADS, MESSAGES};
+use crate::{StoreError, Tx};
+
+/// Field numbers of `MsgData`.
+const SEQ: u32 = 14;
+const SEND_TIME: u32 = 15;
+
+/// Conversations whose tail stays in memory.
+const CACHED_TAILS: usize = 65_536;
+
+/// A message to append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Conversation ID.
+    pub conversation: String,
+    /// What to create the conversation with, if this is its first message.
+    pub head: ConversationHead,
+    /// The encoded `MsgData` without `seq` and `sendTime`.
+    pub message: Vec<u8>,
+    /// Time now in milliseconds; the message gets it unless the one before it is as late.
+    pub now: i64,
+    /// Sender and clientMsgID, if a repeat is to be recognised.
+    pub repeat: Option<(String, String)>,
+}
+
+/// What became of an [`Append`].
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// Sequence in the conversation, from 1 without gaps.
+    pub seq: i64,
+    /// Send time in milliseconds, greater than that of every message before.
+    pub send_time: i64,
+    /// The stored message, as clients receive it.
+    pub message: Bytes,
+    /// The message was already there; nothing was appended.
+    pub repeated: bool,
+}
+
+/// What the committer remembers of the end of a conversation.
+struct Tail {
+    number: u64,
+    max_seq: i64,
+    send_time: i64,
+    /// Fingerprint, seq and send time of the newest messages, oldest first.
+    recent: VecDeque<(u64, i64, i64)>,
+}
+
+/// The tails of conversations in use.
+pub(crate) struct Tails {
+    tails: HashMap<String, Tail>,
+    next_number: Option<u64>,
+    window_ms: i64,
+    window_messages: usize,
+}
+
+impl Tails {
+    pub(crate) fn new(window_ms: i64, window_messages: usize) -> Self {
+        Self { tails: HashMap::new(), next_number: None, window_ms, window_messages }
+    }
+
+    pub(crate) fn forget(&mut self, conversation: &str) {
+        self.tails.remove(conversation);
+    }
+}
+
+impl Tx<'_> {
+    /// Appends a message, creating the conversation with its first one.
+    pub fn append(&mut self, append: Append) -> Result<Appended, StoreError> {
+        let conversation = append.conversation.as_str();
+        if !self.tails.tails.contains_key(conversation) {
+            self.load_tail(&append)?;
+        }
+        let (window_ms, window_messages) = (self.tails.window_ms, self.tails.window_messages);
+        let Some(tail) = self.tails.tails.get_mut(conversation) else {
+            return Err(StoreError::Closed);
+        };
+        let print = append.repeat.as_ref().map(fingerprint);
+        while tail.recent.len() > window_messages
+            || tail.recent.front().is_some_and(|(_, _, sent)| *sent < append.now - window_ms)
+        {
+            tail.recent.pop_front();
+        }
+        if let (Some(print), Some(repeat)) = (print, append.repeat.as_ref()) {
+            let number = tail.number;
+            let candidates: Vec<i64> =
+                tail.recent.iter().filter(|r| r.0 == print).map(|r| r.1).collect();
+            for seq in candidates {
+                if let Some(found) = self.same_message(number, seq, repeat)? {
+                    return Ok(found);
+                }
+            }
+        }
+        let Some(tail) = self.tails.tails.get_mut(conversation) else {
+            return Err(StoreError::Closed);
+        };
+        tail.max_seq += 1;
+        tail.send_time = append.now.max(tail.send_time + 1);
+        let (number, seq, send_time) = (tail.number, tail.max_seq, tail.send_time);
+        if let Some(print) = print {
+            tail.recent.push_back((print, seq, send_time));
+        }
+        let mut message = append.message;
+        put_int(&mut message, SEQ, seq);
+        put_int(&mut message, SEND_TIME, send_time);
+        let message = Bytes::from(message);
+        MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
+        self.appended_to.push(append.conversation);
+        Ok(Appended { seq, send_time, message, repeated: false })
+    }
+
+    fn load_tail(&mut self, append: &Append) -> Result<(), StoreError> {
+        if self.tails.tails.len() >= CACHED_TAILS {
+            self.tails.tails.clear();
+        }
+        let conversation = append.conversation.as_str();
+        let tail = match CONVERSATION_HEADS.get(self, conversation)? {
+            Some(head) if !head.same_parties(&append.head) => {
+                return Err(StoreError::ConversationTaken(append.conversation.clone()));
+            }
+            Some(head) => self.tail_of(head.number, append.now)?,
+            None => {
+                let number = self.next_number()?;
+                let head = ConversationHead { number, ..append.head.clone() };
+                CONVERSATION_HEADS.put(self, conversation, &head);
+                Tail { number, max_seq: 0, send_time: 0, recent: VecDeque::new() }
+            }
+        };
+        self.appended_to.push(append.conversation.clone());
+        self.tails.tails.insert(append.conversation.clone(), tail);
+        Ok(())
+    }
+
+    fn tail_of(&self, number: u64, now: i64) -> Result<Tail, StoreError> {
+        let mut tail = Tail { number, max_seq: 0, send_time: 0, recent: VecDeque::new() };
+        for row in MESSAGES.scan_back(self, number) {
+            let ((_, seq), message) = row?;
+            if tail.max_seq == 0 {
+                tail.max_seq = seq.cast_signed();
+                tail.send_time = message.send_time;
+            }
+            if message.send_time < now - self.tails.window_ms
+                || tail.recent.len() >= self.tails.window_messages
+            {
+                break;
+            }
+            let print = fingerprint(&(message.send_id, message.client_msg_id));
+            tail.recent.push_front((print, seq.cast_signed(), message.send_time));
+        }
+        Ok(tail)
+    }
+
+    fn next_number(&mut self) -> Result<u64, StoreError> {
+        let next = match self.tails.next_number {
+            Some(next) => next,
+            None => match MESSAGES.scan_back(self, ()).next() {
+                Some(row) => row?.0.0 + 1,
+                None => 1,
+            },
+        };
+        self.tails.next_number = Some(next + 1);
+        Ok(next)
+    }
+
+    fn same_message(
+        &self,
+        number: u64,
+        seq: i64,
+        repeat: &(String, String),
+    ) -> Result<Option<Appended>, StoreError> {
+        let key = (number, seq.cast_unsigned());
+        let Some(message) = MESSAGES.get_raw(self, key)? else { return Ok(None) };
+        let Some(data) = MESSAGES.get(self, key)? else { return Ok(None) };
+        if data.send_id != repeat.0 || data.client_msg_id != repeat.1 {
+            return Ok(None);
+        }
+        Ok(Some(Appended { seq, send_time: data.send_time, message, repeated: true }))
+    }
+}
+
+fn put_int(message: &mut Vec<u8>, field: u32, value: i64) {
+    encode_key(field, WireType::Varint, message);
+    encode_varint(value.cast_unsigned(), message);
+}
+
+fn fingerprint(repeat: &(String, String)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    repeat.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Highest seq of a conversation and the send time of that message; zeros when it has none.
+pub fn newest(from: &impl Read, conversation: &str) -> Result<(i64, i64), StoreError> {
+    let Some(head) = CONVERSATION_HEADS.get(from, conversation)? else { return Ok((0, 0)) };
+    newest_of(from, head.number)
+}
+
+/// As [`newest`], by conversation number.
+pub fn newest_of(from: &impl Read, number: u64) -> Result<(i64, i64), StoreError> {
+    match MESSAGES.scan_back(from, number).next() {
+        Some(row) => {
+            let ((_, seq), message) = row?;
+            Ok((seq.cast_signed(), message.send_time))
+        }
+        None => Ok((0, 0)),
+    }
+}
+
+/// The stored messages of a conversation with `first <= seq <= last`.
+pub fn messages<'a>(
+    from: &'a impl Read,
+    number: u64,
+    first: i64,
+    last: i64,
+    direction: Direction,
+) -> impl Iterator<Item = Result<(i64, MsgData), StoreError>> + 'a {
+    let (first, last) = (first.max(0).cast_unsigned(), last.max(0).cast_unsigned());
+    MESSAGES
+        .range(from, (number, first), (number, last), direction)
+        .map(|row| row.map(|((_, seq), message)| (seq.cast_signed(), message)))
+}
+
+/// As [`messages`], each as the bytes that clients receive.
+pub fn messages_raw<'a>(
+    from: &'a impl Read,
+    number: u64,
+    first: i64,
+    last: i64,
+    direction: Direction,
+) -> impl Iterator<Item = Result<(i64, Bytes), StoreError>> + 'a {
+    let (first, last) = (first.max(0).cast_unsigned(), last.max(0).cast_unsigned());
+    MESSAGES
+        .range_raw(from, (number, first), (number, last), direction)
+        .map(|row| row.map(|((_, seq), message)| (seq.cast_signed(), message)))
+}
+
+/// Whether a stored message was erased for everybody; only its seq and send time remain.
+pub fn is_erased(message: &MsgData) -> bool {
+    message.client_msg_id.is_empty() && message.status == ERASED
+}
+
+/// Status of a message that is gone.
+pub const ERASED: i32 = 4;
+
+impl Tx<'_> {
+    /// Erases a message for everybody; its seq and send time stay, so that no gap appears.
+    pub fn erase(&mut self, number: u64, seq: i64) -> Result<bool, StoreError> {
+        let key = (number, seq.cast_unsigned());
+        let Some(message) = MESSAGES.get(self, key)? else { return Ok(false) };
+        let trace =
+            MsgData { seq, send_time: message.send_time, status: ERASED, ..Default::default() };
+        MESSAGES.put_raw(self, key, trace.encode_to_vec().into());
+        Ok(true)
+    }
+}

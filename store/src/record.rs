@@ -1,0 +1,468 @@
+//! Values of the tables. Field numbers are part of the stored format: never reuse one.
+
+use prost::Message;
+
+/// An entry that only has to exist.
+#[derive(Clone, PartialEq, Message)]
+pub struct Present {}
+
+/// A number.
+#[derive(Clone, PartialEq, Message)]
+pub struct Number {
+    /// Its value.
+    #[prost(int64, tag = "1")]
+    pub value: i64,
+}
+
+/// Facts about the data as a whole.
+#[derive(Clone, PartialEq, Message)]
+pub struct Meta {
+    /// Version of the schema it was written with.
+    #[prost(uint32, tag = "1")]
+    pub schema: u32,
+    /// Counts restores from a backup, from 1.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// 16 random bytes, new in every epoch.
+    #[prost(bytes = "vec", tag = "3")]
+    pub salt: Vec<u8>,
+}
+
+/// A token the node has issued.
+#[derive(Clone, PartialEq, Message)]
+pub struct TokenState {
+    /// 0 normal, 2 kicked.
+    #[prost(int32, tag = "1")]
+    pub state: i32,
+    /// Unix seconds at which it expires.
+    #[prost(int64, tag = "2")]
+    pub expires: i64,
+    /// Unix milliseconds until which a replaced admin token still works; 0 for all others.
+    #[prost(int64, tag = "3")]
+    pub grace_until: i64,
+    /// Unix milliseconds at which it was issued.
+    #[prost(int64, tag = "4")]
+    pub issued: i64,
+}
+
+/// A client setting.
+#[derive(Clone, PartialEq, Message)]
+pub struct ConfigValue {
+    /// Its text.
+    #[prost(string, tag = "1")]
+    pub value: String,
+    /// Unix milliseconds at which it was first set; lists keep this order.
+    #[prost(int64, tag = "2")]
+    pub created: i64,
+}
+
+/// A user command, for example a favourite.
+#[derive(Clone, PartialEq, Message)]
+pub struct UserCommand {
+    /// ID chosen by the client.
+    #[prost(string, tag = "1")]
+    pub uuid: String,
+    /// Its content.
+    #[prost(string, tag = "2")]
+    pub value: String,
+    /// Unix seconds.
+    #[prost(int64, tag = "3")]
+    pub created: i64,
+    /// Extension of the client.
+    #[prost(string, tag = "4")]
+    pub ex: String,
+}
+
+/// Token of a push provider.
+#[derive(Clone, PartialEq, Message)]
+pub struct PushToken {
+    /// The provider's token.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// Unix seconds at which it expires; 0 never.
+    #[prost(int64, tag = "2")]
+    pub expires: i64,
+}
+
+/// A log file that a client uploaded.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientLog {
+    /// Who uploaded it.
+    #[prost(string, tag = "1")]
+    pub user_id: String,
+    /// Name of the platform.
+    #[prost(string, tag = "2")]
+    pub platform: String,
+    /// Where it is.
+    #[prost(string, tag = "3")]
+    pub url: String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub created: i64,
+    /// File name.
+    #[prost(string, tag = "5")]
+    pub filename: String,
+    /// Framework of the app.
+    #[prost(string, tag = "6")]
+    pub app_framework: String,
+    /// Version of the SDK.
+    #[prost(string, tag = "7")]
+    pub version: String,
+    /// Extension of the client.
+    #[prost(string, tag = "8")]
+    pub ex: String,
+}
+
+/// A friend in the owner's list.
+#[derive(Clone, PartialEq, Message)]
+pub struct Friend {
+    /// Name given by the owner.
+    #[prost(string, tag = "1")]
+    pub remark: String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub created: i64,
+    /// 1 imported, 2 by application.
+    #[prost(int32, tag = "3")]
+    pub add_source: i32,
+    /// Who made the friendship.
+    #[prost(string, tag = "4")]
+    pub operator_user_id: String,
+    /// Extension of the owner.
+    #[prost(string, tag = "5")]
+    pub ex: String,
+    /// Shown first.
+    #[prost(bool, tag = "6")]
+    pub pinned: bool,
+    /// Place in the order of creation.
+    #[prost(uint64, tag = "7")]
+    pub order: u64,
+}
+
+/// A friend request.
+#[derive(Clone, PartialEq, Message)]
+pub struct FriendRequest {
+    /// 0 not handled, 1 agreed, -1 refused.
+    #[prost(int32, tag = "1")]
+    pub handle_result: i32,
+    /// Words of the applicant.
+    #[prost(string, tag = "2")]
+    pub req_msg: String,
+    /// Unix milliseconds of the latest application.
+    #[prost(int64, tag = "3")]
+    pub created: i64,
+    /// Who agreed.
+    #[prost(string, tag = "4")]
+    pub handler_user_id: String,
+    /// Words of the answer.
+    #[prost(string, tag = "5")]
+    pub handle_msg: String,
+    /// Unix milliseconds of the answer.
+    #[prost(int64, tag = "6")]
+    pub handled: i64,
+    /// Extension of the applicant.
+    #[prost(string, tag = "7")]
+    pub ex: String,
+}
+
+/// A blocked user.
+#[derive(Clone, PartialEq, Message)]
+pub struct Black {
+    /// Unix milliseconds.
+    #[prost(int64, tag = "1")]
+    pub created: i64,
+    /// Who blocked.
+    #[prost(string, tag = "2")]
+    pub operator_user_id: String,
+    /// Extension of the owner.
+    #[prost(string, tag = "3")]
+    pub ex: String,
+    /// Place in the order of creation.
+    #[prost(uint64, tag = "4")]
+    pub order: u64,
+}
+
+/// A group.
+#[derive(Clone, PartialEq, Message)]
+pub struct Group {
+    /// Info as clients see it; owner and member count are kept current.
+    #[prost(message, required, tag = "1")]
+    pub info: proto::sdkws::GroupInfo,
+    /// Place in the join order for the next member.
+    #[prost(uint64, tag = "2")]
+    pub next_join: u64,
+}
+
+/// A member of a group.
+#[derive(Clone, PartialEq, Message)]
+pub struct Member {
+    /// 100 owner, 60 admin, 20 ordinary.
+    #[prost(int32, tag = "1")]
+    pub role_level: i32,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub joined: i64,
+    /// Name in the group; empty: the profile's.
+    #[prost(string, tag = "3")]
+    pub nickname: String,
+    /// Face in the group; empty: the profile's.
+    #[prost(string, tag = "4")]
+    pub face_url: String,
+    /// 1 by admin, 2 by invitation, 3 by search, 4 by QR code, 0 directly.
+    #[prost(int32, tag = "5")]
+    pub join_source: i32,
+    /// Who let the member in.
+    #[prost(string, tag = "6")]
+    pub operator_user_id: String,
+    /// Who invited the member.
+    #[prost(string, tag = "7")]
+    pub inviter_user_id: String,
+    /// Extension.
+    #[prost(string, tag = "8")]
+    pub ex: String,
+    /// Unix milliseconds until which the member is muted.
+    #[prost(int64, tag = "9")]
+    pub mute_end: i64,
+    /// Place in the join order.
+    #[prost(uint64, tag = "10")]
+    pub order: u64,
+}
+
+/// A request to join a group.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupRequest {
+    /// 0 not handled, 1 agreed, -1 refused.
+    #[prost(int32, tag = "1")]
+    pub handle_result: i32,
+    /// Words of the applicant.
+    #[prost(string, tag = "2")]
+    pub req_msg: String,
+    /// Words of the answer.
+    #[prost(string, tag = "3")]
+    pub handle_msg: String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub requested: i64,
+    /// Who answered.
+    #[prost(string, tag = "5")]
+    pub handle_user_id: String,
+    /// Unix milliseconds of the answer.
+    #[prost(int64, tag = "6")]
+    pub handled: i64,
+    /// Extension of the applicant.
+    #[prost(string, tag = "7")]
+    pub ex: String,
+    /// As [`Member::join_source`].
+    #[prost(int32, tag = "8")]
+    pub join_source: i32,
+    /// Who invited; empty for an application.
+    #[prost(string, tag = "9")]
+    pub inviter_user_id: String,
+}
+
+/// What a conversation ID stands for.
+#[derive(Clone, PartialEq, Message)]
+pub struct ConversationHead {
+    /// Number under which its messages are stored.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// 1 single, 3 group, 4 notification chat.
+    #[prost(int32, tag = "2")]
+    pub session_type: i32,
+    /// The two users, sorted; empty for a group.
+    #[prost(string, repeated, tag = "3")]
+    pub pair: Vec<String>,
+    /// The group; empty for a pair.
+    #[prost(string, tag = "4")]
+    pub group_id: String,
+    /// Lowest seq that anybody may see; 0 and 1 mean all.
+    #[prost(int64, tag = "5")]
+    pub min_seq: i64,
+}
+
+impl ConversationHead {
+    /// Whether both stand for the same users or the same group.
+    pub fn same_parties(&self, other: &Self) -> bool {
+        self.pair == other.pair && self.group_id == other.group_id
+    }
+}
+
+/// A conversation in one user's list.
+#[derive(Clone, PartialEq, Message)]
+pub struct Conversation {
+    /// 1 single, 3 group, 4 notification chat.
+    #[prost(int32, tag = "1")]
+    pub session_type: i32,
+    /// The other user; empty for a group.
+    #[prost(string, tag = "2")]
+    pub user_id: String,
+    /// The group; empty for a pair.
+    #[prost(string, tag = "3")]
+    pub group_id: String,
+    /// 0 receive, 1 do not receive, 2 receive without offline push.
+    #[prost(int32, tag = "4")]
+    pub recv_msg_opt: i32,
+    /// Shown first.
+    #[prost(bool, tag = "5")]
+    pub pinned: bool,
+    /// Text of the client.
+    #[prost(string, tag = "6")]
+    pub attached_info: String,
+    /// Messages burn after reading.
+    #[prost(bool, tag = "7")]
+    pub private_chat: bool,
+    /// 0 none, 1 at me, 2 at all, 3 both, 4 announcement.
+    #[prost(int32, tag = "8")]
+    pub group_at_type: i32,
+    /// Extension of the client.
+    #[prost(string, tag = "9")]
+    pub ex: String,
+    /// Seconds a burning message lives after it was read.
+    #[prost(int32, tag = "10")]
+    pub burn_duration: i32,
+    /// Lowest seq the user may see; 0: no bound.
+    #[prost(int64, tag = "11")]
+    pub min_seq: i64,
+    /// Highest seq the user may see; 0: no bound.
+    #[prost(int64, tag = "12")]
+    pub max_seq: i64,
+    /// Seconds after which messages disappear for the user.
+    #[prost(int64, tag = "13")]
+    pub destruct_time: i64,
+    /// Unix milliseconds of the last pass that made messages disappear; 0 never.
+    #[prost(int64, tag = "14")]
+    pub destructed: i64,
+    /// Whether messages disappear.
+    #[prost(bool, tag = "15")]
+    pub destruct: bool,
+    /// Place in the order of creation.
+    #[prost(uint64, tag = "16")]
+    pub order: u64,
+    /// Deleted from the user's list; it comes back with a message above this seq.
+    #[prost(int64, optional, tag = "17")]
+    pub hidden_through: Option<i64>,
+}
+
+/// How far a user has read a conversation.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReadPosition {
+    /// Highest seq that counts as read; sending raises it too.
+    #[prost(int64, tag = "1")]
+    pub read_seq: i64,
+    /// Highest seq the user has reported as read.
+    #[prost(int64, tag = "2")]
+    pub receipt_seq: i64,
+}
+
+/// What happened to a message after it was stored.
+#[derive(Clone, PartialEq, Message)]
+pub struct MessageMarks {
+    /// Set when it was revoked.
+    #[prost(message, optional, tag = "1")]
+    pub revoke: Option<Revoke>,
+    /// Users who deleted it for themselves.
+    #[prost(string, repeated, tag = "2")]
+    pub deleted_by: Vec<String>,
+    /// Read by its receiver, where that does not follow from the read position.
+    #[prost(bool, tag = "3")]
+    pub read: bool,
+}
+
+/// Who revoked a message.
+#[derive(Clone, PartialEq, Message)]
+pub struct Revoke {
+    /// Role of the revoker in the group, or app level in a single chat.
+    #[prost(int32, tag = "1")]
+    pub role: i32,
+    /// The revoker.
+    #[prost(string, tag = "2")]
+    pub user_id: String,
+    /// The revoker's name then.
+    #[prost(string, tag = "3")]
+    pub nickname: String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub time: i64,
+}
+
+/// Version of a log.
+#[derive(Clone, PartialEq, Message)]
+pub struct LogHead {
+    /// Current version.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+}
+
+/// One change in a log.
+#[derive(Clone, PartialEq, Message)]
+pub struct LogChange {
+    /// What changed.
+    #[prost(string, tag = "1")]
+    pub element: String,
+    /// 1 insert, 2 delete, 3 update.
+    #[prost(int32, tag = "2")]
+    pub change: i32,
+}
+
+/// Where an element's newest change is.
+#[derive(Clone, PartialEq, Message)]
+pub struct LogElement {
+    /// Version of the change.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Place within the step.
+    #[prost(uint32, tag = "2")]
+    pub position: u32,
+}
+
+/// A named object.
+#[derive(Clone, PartialEq, Message)]
+pub struct Object {
+    /// Where its content is.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Content hash as clients compute it.
+    #[prost(string, tag = "2")]
+    pub hash: String,
+    /// Bytes.
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+    /// MIME type.
+    #[prost(string, tag = "4")]
+    pub content_type: String,
+    /// What it was uploaded for.
+    #[prost(string, tag = "5")]
+    pub cause: String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "6")]
+    pub created: i64,
+}
+
+/// An upload under way.
+#[derive(Clone, PartialEq, Message)]
+pub struct Upload {
+    /// Who uploads.
+    #[prost(string, tag = "1")]
+    pub user_id: String,
+    /// Announced content hash.
+    #[prost(string, tag = "2")]
+    pub hash: String,
+    /// Announced bytes.
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+    /// Bytes per part.
+    #[prost(int64, tag = "4")]
+    pub part_size: i64,
+    /// Unix milliseconds at which it is given up.
+    #[prost(int64, tag = "5")]
+    pub expires: i64,
+    /// Object name.
+    #[prost(string, tag = "6")]
+    pub name: String,
+    /// MIME type.
+    #[prost(string, tag = "7")]
+    pub content_type: String,
+    /// What it is for.
+    #[prost(string, tag = "8")]
+    pub cause: String,
+}

@@ -1,0 +1,116 @@
+//! The whole schema: every table with its tag, key and value.
+
+use proto::sdkws::{MsgData, UserInfo};
+
+use crate::key::Text;
+use crate::record::*;
+use crate::table::Table;
+
+/// Version of the schema this program writes; data of a newer one is refused.
+pub const VERSION: u32 = 1;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident = $tag:literal: $key:ty => $value:ty;)*) => {
+        $($(#[$doc])* pub static $name: Table<$key, $value> = Table::new($tag, stringify!($name));)*
+
+        /// Tag and name of every table.
+        pub static TABLES: &[(u8, &str)] = &[$(($tag, stringify!($name))),*];
+
+        /// Checks that a raw pair decodes as its table promises.
+        pub fn check(key: &[u8], value: bytes::Bytes) -> Result<(), crate::StoreError> {
+            match key.first() {
+                $(Some(&$tag) => $name.decode(key, value).map(drop),)*
+                _ => Err(crate::StoreError::Damaged {
+                    table: "(unknown)",
+                    reason: format!("no table has the tag of key {key:02x?}"),
+                }),
+            }
+        }
+    };
+}
+
+tables! {
+    /// The one meta record, under key 0.
+    META = 0x01: u8 => Meta;
+    /// Totals by name.
+    COUNTERS = 0x02: Text => Number;
+
+    /// Accounts by user ID.
+    USERS = 0x10: Text => UserInfo;
+    /// User IDs in the order of registration: (time in ms, user ID).
+    USER_ORDER = 0x11: (i64, Text) => Present;
+    /// Tokens the node holds: (user ID, platform, SHA-256 of the token in hex).
+    TOKENS = 0x12: (Text, u32, Text) => TokenState;
+    /// Client settings: (user ID or "" for all, key).
+    CLIENT_CONFIG = 0x13: (Text, Text) => ConfigValue;
+    /// Favourites and other user commands: (user ID, type, order).
+    USER_COMMANDS = 0x14: (Text, u32, u64) => UserCommand;
+    /// Push tokens: (user ID, platform).
+    PUSH_TOKENS = 0x15: (Text, u32) => PushToken;
+    /// Badge counters by user ID.
+    BADGES = 0x16: Text => Number;
+    /// Logs that clients reported, by log ID.
+    CLIENT_LOGS = 0x17: Text => ClientLog;
+    /// Success of sends over REST, by operation ID: time in ms.
+    SEND_STATUS = 0x18: Text => Number;
+
+    /// Friends: (owner, friend).
+    FRIENDS = 0x20: (Text, Text) => Friend;
+    /// Friend requests: (receiver, sender).
+    FRIEND_REQUESTS = 0x21: (Text, Text) => FriendRequest;
+    /// Friend requests by sender: (sender, receiver).
+    FRIEND_REQUESTS_SENT = 0x22: (Text, Text) => Present;
+    /// Blocked users: (owner, blocked).
+    BLACKS = 0x23: (Text, Text) => Black;
+
+    /// Groups by group ID.
+    GROUPS = 0x30: Text => Group;
+    /// Group IDs in the order of creation: (time in ms, group ID).
+    GROUP_ORDER = 0x31: (i64, Text) => Present;
+    /// Members: (group ID, user ID).
+    MEMBERS = 0x32: (Text, Text) => Member;
+    /// Members by rank: (group ID, 255 - role level, join order, user ID).
+    MEMBER_ORDER = 0x33: (Text, u8, u64, Text) => Present;
+    /// Groups of a user: (user ID, group ID).
+    JOINED = 0x34: (Text, Text) => Present;
+    /// Requests to join: (group ID, user ID).
+    GROUP_REQUESTS = 0x35: (Text, Text) => GroupRequest;
+    /// Requests to join by user: (user ID, group ID).
+    GROUP_REQUESTS_SENT = 0x36: (Text, Text) => Present;
+
+    /// Identity of a conversation by conversation ID.
+    CONVERSATION_HEADS = 0x40: Text => ConversationHead;
+    /// Settings of a conversation for one user: (owner, conversation ID).
+    CONVERSATIONS = 0x41: (Text, Text) => Conversation;
+    /// How far a user has read: (user ID, conversation ID).
+    READ_POSITIONS = 0x42: (Text, Text) => ReadPosition;
+    /// Messages: (conversation number, seq).
+    MESSAGES = 0x43: (u64, u64) => MsgData;
+    /// What happened to a message after it was stored: (conversation number, seq).
+    MESSAGE_MARKS = 0x44: (u64, u64) => MessageMarks;
+
+    /// Version logs: (list, owner).
+    VERSION_LOGS = 0x50: (u8, Text) => LogHead;
+    /// Changes by version: (list, owner, version, position in the step).
+    VERSION_CHANGES = 0x51: (u8, Text, u64, u32) => LogChange;
+    /// Newest change of each element: (list, owner, element).
+    VERSION_ELEMENTS = 0x52: (u8, Text, Text) => LogElement;
+
+    /// Objects by name.
+    OBJECTS = 0x60: Text => Object;
+    /// Names that share stored content: (content key, object name).
+    OBJECT_NAMES = 0x61: (Text, Text) => Present;
+    /// Uploads under way, by upload ID.
+    UPLOADS = 0x62: Text => Upload;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_table_has_its_own_tag() {
+        let tags: BTreeSet<u8> = super::TABLES.iter().map(|(tag, _)| *tag).collect();
+        assert_eq!(tags.len(), super::TABLES.len());
+    }
+}

@@ -1,0 +1,180 @@
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::committer::{Committer, Job};
+use crate::engine::{Batch, Engine};
+use crate::message_log::Tails;
+use crate::record::Meta;
+use crate::{StoreError, Tx, View, schema};
+
+/// How a store works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Random bytes, kept at the first start; the identity of all version logs follows from them.
+    pub salt: [u8; 16],
+    /// Milliseconds for which a repeated clientMsgID is recognised.
+    pub dedupe_window_ms: i64,
+    /// Messages of one conversation among which it is recognised.
+    pub dedupe_messages: usize,
+    /// Bytes of disk below which the store refuses changes.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            salt: [0; 16],
+            dedupe_window_ms: 30 * 60 * 1_000,
+            dedupe_messages: 4_096,
+            reserve_bytes: 32 << 20,
+        }
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) salt: [u8; 16],
+    /// Previous values of the batch that is applied but not yet durable.
+    pub(crate) before: RwLock<Arc<Batch>>,
+}
+
+/// The data of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// Transactions that may wait for the committer before callers have to.
+const QUEUE: usize = 4_096;
+
+impl Store {
+    /// Opens the data in `engine` and starts the committer.
+    pub fn open(engine: Box<dyn Engine>, options: Options) -> Result<Self, StoreError> {
+        let mut shared = Shared { engine, salt: options.salt, before: RwLock::default() };
+        shared.salt = prepare(&shared, &options)?;
+        let shared = Arc::new(shared);
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        let committer = Committer {
+            shared: Arc::clone(&shared),
+            jobs,
+            tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages),
+            reserve_bytes: options.reserve_bytes,
+        };
+        let thread = thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || committer.run())
+            .map_err(|error| StoreError::Engine(error.to_string()))?;
+        Ok(Self { shared, jobs: sender, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// A consistent picture of what is durable now.
+    pub fn view(&self) -> View<'_> {
+        self.shared.view()
+    }
+
+    /// Runs `transaction`; on `Ok` its changes are durable, on `Err` nothing of it remains.
+    pub async fn transact<T, E, F>(&self, transaction: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (done, answer) = oneshot::channel();
+        let job = Transaction { transaction: Some(transaction), result: None, done };
+        if self.jobs.send(Box::new(job)).await.is_err() {
+            return Err(StoreError::Closed.into());
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// As [`transact`](Self::transact), for threads outside the async runtime.
+    pub fn transact_blocking<T, E, F>(&self, transaction: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (done, answer) = oneshot::channel();
+        let job = Transaction { transaction: Some(transaction), result: None, done };
+        if self.jobs.blocking_send(Box::new(job)).is_err() {
+            return Err(StoreError::Closed.into());
+        }
+        answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// Stops accepting changes and waits until those under way are durable.
+    ///
+    /// Returns once the last clone's queue is drained; call it when nothing else uses the store.
+    pub fn close(self) {
+        let Self { shared, jobs, thread } = self;
+        drop(jobs);
+        if let Some(thread) = thread.lock().take() {
+            let _ = thread.join();
+        }
+        drop(shared);
+    }
+}
+
+impl Shared {
+    pub(crate) fn view(&self) -> View<'_> {
+        View { engine: self.engine.as_ref(), salt: self.salt, before: self.before.read() }
+    }
+}
+
+/// Creates or checks the meta record; returns the salt in force.
+fn prepare(shared: &Shared, options: &Options) -> Result<[u8; 16], StoreError> {
+    let found = schema::META.get(&shared.view(), 0)?;
+    if let Some(meta) = found {
+        if meta.schema > schema::VERSION {
+            return Err(StoreError::NewerSchema { found: meta.schema, known: schema::VERSION });
+        }
+        return meta.salt.as_slice().try_into().map_err(|_| StoreError::Damaged {
+            table: schema::META.name(),
+            reason: "the salt has a wrong length".into(),
+        });
+    }
+    let meta = Meta { schema: schema::VERSION, epoch: 1, salt: options.salt.to_vec() };
+    let mut changes = Batch::new();
+    let mut tails = Tails::new(0, 0);
+    let mut tx = Tx::new(shared.engine.as_ref(), options.salt, &mut changes, &mut tails);
+    schema::META.put(&mut tx, 0, &meta);
+    drop(tx.keep());
+    shared.engine.apply(&changes)?;
+    shared.engine.sync()?;
+    Ok(options.salt)
+}
+
+struct Transaction<F, T, E> {
+    transaction: Option<F>,
+    result: Option<Result<T, E>>,
+    done: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Transaction<F, T, E>
+where
+    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<StoreError> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        let Some(transaction) = self.transaction.take() else { return false };
+        let result = transaction(tx);
+        let kept = result.is_ok();
+        self.result = Some(result);
+        kept
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let result = match outcome {
+            Ok(()) => self.result.unwrap_or_else(|| Err(StoreError::Closed.into())),
+            Err(error) => Err(error.into()),
+        };
+        // A caller that no longer waits has nothing to be told.
+        let _ = self.done.send(result);
+    }
+}
