@@ -43,6 +43,12 @@ fn describe(config: &mut prost_build::Config, scope: &str, message: &mut Descrip
     if scope.trim_start_matches('.') == WRAPPERS_PACKAGE {
         for field in &message.field {
             json_form(config, &path, field, false);
+            if field.r#type() == Type::Bool {
+                config.field_attribute(
+                    format!("{path}.{}", field.name()),
+                    "#[serde(deserialize_with = \"crate::json::bool_or_digit\")]",
+                );
+            }
         }
         return;
     }

@@ -8,6 +8,7 @@ pub use self::sled::SledEngine;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -26,6 +27,22 @@ pub type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + 'a>;
 /// Bounds of a scan over raw keys.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
+/// Largest value: larger ones are files of their own in sled, which nobody makes durable.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+
+/// Longest key.
+pub const MAX_KEY_BYTES: usize = 4 * 1024;
+
+/// Whether no key can lie within `range`.
+pub(crate) fn is_empty((from, to): &KeyRange) -> bool {
+    use Bound::{Excluded, Included};
+    match (from, to) {
+        (Included(a), Included(b)) => a > b,
+        (Included(a) | Excluded(a), Included(b) | Excluded(b)) => a >= b,
+        _ => false,
+    }
+}
+
 /// An ordered key-value engine.
 ///
 /// Only the committer thread calls [`apply`](Engine::apply) and [`sync`](Engine::sync); reads come
@@ -36,6 +53,9 @@ pub trait Engine: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// All pairs within `range`, ascending or descending.
+    ///
+    /// While batches are applied it shows of each key some state since it began, and keys that
+    /// are not written to exactly once.
     fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_>;
 
     /// Makes the whole batch visible to readers. Not yet durable.
@@ -46,4 +66,26 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bytes that can still be written, where the engine knows.
     fn available_bytes(&self) -> Option<u64>;
+}
+
+impl<E: Engine + ?Sized> Engine for Arc<E> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.as_ref().get(key)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_> {
+        self.as_ref().scan(range, direction)
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.as_ref().apply(batch)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.as_ref().sync()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        self.as_ref().available_bytes()
+    }
 }

@@ -1,3 +1,6 @@
+use std::io;
+use std::path::PathBuf;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +34,29 @@ pub enum StoreError {
         found: u32,
         /// Newest version this program can use.
         known: u32,
+    },
+    /// A key or value is over the limit; nothing of the transaction was kept.
+    #[error("a {what} of {bytes} bytes in {table}: at most {limit} are allowed")]
+    TooLarge {
+        /// "key" or "value".
+        what: &'static str,
+        /// Table it was meant for.
+        table: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// Largest size allowed.
+        limit: usize,
+    },
+    /// Another process works with the data folder.
+    #[error("{} is in use by another process", .0.display())]
+    Locked(PathBuf),
+    /// The data folder cannot be used.
+    #[error("{}: {source}", folder.display())]
+    Folder {
+        /// The folder, or the file in it.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The committer has stopped.
     #[error("the store is closed")]

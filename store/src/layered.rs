@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::iter::Peekable;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::engine::{Batch, Engine, KeyRange, Pair, Scan};
+use crate::engine::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
 
 /// Order of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Direction {
     Descending,
 }
 
-/// A consistent state that can be read: a [`View`](crate::View) or a [`Tx`](crate::Tx).
+/// A consistent state of the data: a [`View`](crate::View) or a [`Tx`](crate::Tx).
 pub trait Read {
     /// The value under a raw key.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
@@ -48,7 +49,7 @@ pub(crate) fn scan<'a>(
     if layer.is_empty() {
         return below;
     }
-    let above = layer.range::<Vec<u8>, _>(range_of(&range));
+    let above = layer.range::<Vec<u8>, _>(overlap(&range));
     let above: Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)> + 'a> = match direction {
         Direction::Ascending => Box::new(above),
         Direction::Descending => Box::new(above.rev()),
@@ -56,17 +57,14 @@ pub(crate) fn scan<'a>(
     Box::new(Merged { below: below.peekable(), above: above.peekable(), direction })
 }
 
-/// An empty range stands in for bounds on which `BTreeMap::range` would panic.
-fn range_of(range: &KeyRange) -> (std::ops::Bound<&Vec<u8>>, std::ops::Bound<&Vec<u8>>) {
-    use std::ops::Bound::{Excluded, Included};
+/// The bounds, with an empty range in place of those on which `BTreeMap::range` would panic.
+pub(crate) fn overlap(range: &KeyRange) -> (Bound<&Vec<u8>>, Bound<&Vec<u8>>) {
     static EMPTY: Vec<u8> = Vec::new();
-    let (from, to) = (range.0.as_ref(), range.1.as_ref());
-    let empty = match (from, to) {
-        (Included(a), Included(b)) => a > b,
-        (Included(a) | Excluded(a), Included(b) | Excluded(b)) => a >= b,
-        _ => false,
-    };
-    if empty { (Included(&EMPTY), Excluded(&EMPTY)) } else { (from, to) }
+    if is_empty(range) {
+        (Bound::Included(&EMPTY), Bound::Excluded(&EMPTY))
+    } else {
+        (range.0.as_ref(), range.1.as_ref())
+    }
 }
 
 struct Merged<'a, A: Iterator> {

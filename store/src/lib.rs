@@ -4,9 +4,11 @@
 //! one committer thread as closures over a [`Tx`]; readers use a [`View`], a consistent picture of
 //! what is durable. A caller of [`Store::transact`] is answered only after its change is on disk.
 
+pub mod backup;
 mod committer;
 pub mod engine;
 mod error;
+mod history;
 pub mod key;
 mod layered;
 pub mod message_log;
@@ -15,6 +17,7 @@ pub mod schema;
 mod store;
 pub mod table;
 mod transaction;
+pub mod verify;
 pub mod version_log;
 mod view;
 

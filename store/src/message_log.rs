@@ -9,8 +9,8 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::sdkws::MsgData;
 
 use crate::layered::{Direction, Read};
-use crate::record::ConversationHead;
-use crate::schema::{CONVERSATION_HEADS, MESSAGES};
+use crate::record::{ConversationHead, Number};
+use crate::schema::{CONVERSATION_HEADS, COUNTERS, MESSAGES, counter};
 use crate::{StoreError, Tx};
 
 /// Field numbers of `MsgData`.
@@ -19,6 +19,8 @@ const SEND_TIME: u32 = 15;
 
 /// Conversations whose tail stays in memory.
 const CACHED_TAILS: usize = 65_536;
+/// Messages remembered for them, in all; each takes 24 bytes.
+const REMEMBERED: usize = 2 << 20;
 
 /// A message to append.
 #[derive(Debug, Clone)]
@@ -50,7 +52,8 @@ pub struct Appended {
 
 /// What the committer remembers of the end of a conversation.
 struct Tail {
-    number: u64,
+    /// Identity of the conversation.
+    head: ConversationHead,
     max_seq: i64,
     send_time: i64,
     /// Fingerprint, seq and send time of the newest messages, oldest first.
@@ -60,6 +63,8 @@ struct Tail {
 /// The tails of conversations in use.
 pub(crate) struct Tails {
     tails: HashMap<String, Tail>,
+    /// Entries in all `recent` together.
+    remembered: usize,
     next_number: Option<u64>,
     window_ms: i64,
     window_messages: usize,
@@ -67,17 +72,33 @@ pub(crate) struct Tails {
 
 impl Tails {
     pub(crate) fn new(window_ms: i64, window_messages: usize) -> Self {
-        Self { tails: HashMap::new(), next_number: None, window_ms, window_messages }
+        Self { tails: HashMap::new(), remembered: 0, next_number: None, window_ms, window_messages }
     }
 
     pub(crate) fn forget(&mut self, conversation: &str) {
-        self.tails.remove(conversation);
+        if let Some(tail) = self.tails.remove(conversation) {
+            self.remembered -= tail.recent.len();
+        }
+    }
+
+    /// Forgets everything rather than grow without bound; tails in use are read again.
+    fn make_room(&mut self) {
+        if self.tails.len() >= CACHED_TAILS || self.remembered >= REMEMBERED {
+            self.tails.clear();
+            self.remembered = 0;
+        }
+    }
+
+    fn insert(&mut self, conversation: String, tail: Tail) {
+        self.remembered += tail.recent.len();
+        self.tails.insert(conversation, tail);
     }
 }
 
 impl Tx<'_> {
     /// Appends a message, creating the conversation with its first one.
     pub fn append(&mut self, append: Append) -> Result<Appended, StoreError> {
+        self.tails.make_room();
         let conversation = append.conversation.as_str();
         if !self.tails.tails.contains_key(conversation) {
             self.load_tail(&append)?;
@@ -86,14 +107,19 @@ impl Tx<'_> {
         let Some(tail) = self.tails.tails.get_mut(conversation) else {
             return Err(StoreError::Closed);
         };
+        if !tail.head.same_parties(&append.head) {
+            return Err(StoreError::ConversationTaken(append.conversation));
+        }
         let print = append.repeat.as_ref().map(fingerprint);
+        let oldest = append.now.saturating_sub(window_ms);
         while tail.recent.len() > window_messages
-            || tail.recent.front().is_some_and(|(_, _, sent)| *sent < append.now - window_ms)
+            || tail.recent.front().is_some_and(|(_, _, sent)| *sent < oldest)
         {
             tail.recent.pop_front();
+            self.tails.remembered -= 1;
         }
         if let (Some(print), Some(repeat)) = (print, append.repeat.as_ref()) {
-            let number = tail.number;
+            let number = tail.head.number;
             let candidates: Vec<i64> =
                 tail.recent.iter().filter(|r| r.0 == print).map(|r| r.1).collect();
             for seq in candidates {
@@ -107,9 +133,10 @@ impl Tx<'_> {
         };
         tail.max_seq += 1;
         tail.send_time = append.now.max(tail.send_time + 1);
-        let (number, seq, send_time) = (tail.number, tail.max_seq, tail.send_time);
+        let (number, seq, send_time) = (tail.head.number, tail.max_seq, tail.send_time);
         if let Some(print) = print {
             tail.recent.push_back((print, seq, send_time));
+            self.tails.remembered += 1;
         }
         let mut message = append.message;
         put_int(&mut message, SEQ, seq);
@@ -121,36 +148,31 @@ impl Tx<'_> {
     }
 
     fn load_tail(&mut self, append: &Append) -> Result<(), StoreError> {
-        if self.tails.tails.len() >= CACHED_TAILS {
-            self.tails.tails.clear();
-        }
         let conversation = append.conversation.as_str();
         let tail = match CONVERSATION_HEADS.get(self, conversation)? {
-            Some(head) if !head.same_parties(&append.head) => {
-                return Err(StoreError::ConversationTaken(append.conversation.clone()));
-            }
-            Some(head) => self.tail_of(head.number, append.now)?,
+            Some(head) => self.tail_of(head, append.now)?,
             None => {
                 let number = self.next_number()?;
                 let head = ConversationHead { number, ..append.head.clone() };
                 CONVERSATION_HEADS.put(self, conversation, &head);
-                Tail { number, max_seq: 0, send_time: 0, recent: VecDeque::new() }
+                Tail { head, max_seq: 0, send_time: 0, recent: VecDeque::new() }
             }
         };
         self.appended_to.push(append.conversation.clone());
-        self.tails.tails.insert(append.conversation.clone(), tail);
+        self.tails.insert(append.conversation.clone(), tail);
         Ok(())
     }
 
-    fn tail_of(&self, number: u64, now: i64) -> Result<Tail, StoreError> {
-        let mut tail = Tail { number, max_seq: 0, send_time: 0, recent: VecDeque::new() };
+    fn tail_of(&self, head: ConversationHead, now: i64) -> Result<Tail, StoreError> {
+        let number = head.number;
+        let mut tail = Tail { head, max_seq: 0, send_time: 0, recent: VecDeque::new() };
         for row in MESSAGES.scan_back(self, number) {
             let ((_, seq), message) = row?;
             if tail.max_seq == 0 {
                 tail.max_seq = seq.cast_signed();
                 tail.send_time = message.send_time;
             }
-            if message.send_time < now - self.tails.window_ms
+            if message.send_time < now.saturating_sub(self.tails.window_ms)
                 || tail.recent.len() >= self.tails.window_messages
             {
                 break;
@@ -164,12 +186,14 @@ impl Tx<'_> {
     fn next_number(&mut self) -> Result<u64, StoreError> {
         let next = match self.tails.next_number {
             Some(next) => next,
-            None => match MESSAGES.scan_back(self, ()).next() {
-                Some(row) => row?.0.0 + 1,
-                None => 1,
-            },
+            None => {
+                let given = COUNTERS.get(self, counter::CONVERSATIONS)?.unwrap_or_default().value;
+                let used = MESSAGES.scan_back(self, ()).next().transpose()?;
+                given.cast_unsigned().max(used.map_or(0, |((number, _), _)| number)) + 1
+            }
         };
         self.tails.next_number = Some(next + 1);
+        COUNTERS.put(self, counter::CONVERSATIONS, &Number { value: next.cast_signed() });
         Ok(next)
     }
 

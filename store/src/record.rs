@@ -45,6 +45,60 @@ pub struct TokenState {
     pub issued: i64,
 }
 
+/// A new name or face of which a user's friends are being told.
+#[derive(Clone, PartialEq, Message)]
+pub struct ProfileNews {
+    /// The first friend who has not been told yet.
+    #[prost(string, tag = "1")]
+    pub next: String,
+    /// Who made the change.
+    #[prost(string, tag = "2")]
+    pub from: String,
+    /// Operation ID of the change.
+    #[prost(string, tag = "3")]
+    pub operation_id: String,
+}
+
+/// Something that concerns everybody in a group, whose members' conversations are being marked.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupCall {
+    /// The last member looked at.
+    #[prost(string, tag = "1")]
+    pub after: String,
+    /// Who sent the message.
+    #[prost(string, tag = "2")]
+    pub sender: String,
+    /// Members it mentions by name too; they are marked already.
+    #[prost(string, repeated, tag = "3")]
+    pub named: Vec<String>,
+    /// Operation ID of the send.
+    #[prost(string, tag = "4")]
+    pub operation_id: String,
+    /// The mark they get; 0: mentioned with everybody.
+    #[prost(int32, tag = "5")]
+    pub mark: i32,
+}
+
+/// A dismissed group whose members are being let go.
+#[derive(Clone, PartialEq, Message)]
+pub struct Dismissal {
+    /// The group when it was dismissed.
+    #[prost(message, optional, tag = "1")]
+    pub group: Option<proto::sdkws::GroupInfo>,
+    /// Who dismissed it.
+    #[prost(message, optional, tag = "2")]
+    pub op_user: Option<proto::sdkws::GroupMemberFullInfo>,
+    /// Operation ID of the request.
+    #[prost(string, tag = "3")]
+    pub operation_id: String,
+    /// Nobody is told.
+    #[prost(bool, tag = "4")]
+    pub silent: bool,
+    /// It is told in the chat too.
+    #[prost(bool, tag = "5")]
+    pub in_chat: bool,
+}
+
 /// A client setting.
 #[derive(Clone, PartialEq, Message)]
 pub struct ConfigValue {
@@ -360,9 +414,6 @@ pub struct MessageMarks {
     /// Set when it was revoked.
     #[prost(message, optional, tag = "1")]
     pub revoke: Option<Revoke>,
-    /// Users who deleted it for themselves.
-    #[prost(string, repeated, tag = "2")]
-    pub deleted_by: Vec<String>,
     /// Read by its receiver, where that does not follow from the read position.
     #[prost(bool, tag = "3")]
     pub read: bool,

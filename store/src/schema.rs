@@ -9,6 +9,14 @@ use crate::table::Table;
 /// Version of the schema this program writes; data of a newer one is refused.
 pub const VERSION: u32 = 1;
 
+/// Names of the totals in [`COUNTERS`].
+pub mod counter {
+    /// Accounts.
+    pub const USERS: &str = "users";
+    /// Highest conversation number given away.
+    pub const CONVERSATIONS: &str = "conversations";
+}
+
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident = $tag:literal: $key:ty => $value:ty;)*) => {
         $($(#[$doc])* pub static $name: Table<$key, $value> = Table::new($tag, stringify!($name));)*
@@ -29,11 +37,29 @@ macro_rules! tables {
     };
 }
 
+/// Name of the table that a raw key belongs to.
+pub(crate) fn table_name(key: &[u8]) -> &'static str {
+    let tag = key.first();
+    TABLES.iter().find(|(known, _)| Some(known) == tag).map_or("(unknown)", |(_, name)| name)
+}
+
 tables! {
     /// The one meta record, under key 0.
     META = 0x01: u8 => Meta;
     /// Totals by name.
     COUNTERS = 0x02: Text => Number;
+    /// System accounts (level 2 and above) in the order of registration: (time in ms, user ID).
+    SYSTEM_ACCOUNTS = 0x03: (i64, Text) => Present;
+    /// Accounts registered on a UTC day, by days since the Unix epoch.
+    REGISTRATIONS = 0x04: i64 => Number;
+    /// Client logs in the order they came: (time in ms, log ID).
+    CLIENT_LOG_ORDER = 0x05: (i64, Text) => Present;
+    /// New names and faces that not all friends have been told of, by user ID.
+    PROFILE_NEWS = 0x06: Text => ProfileNews;
+    /// Messages to everybody and announcements of which not all members are marked yet, by group ID.
+    GROUP_CALLS = 0x07: Text => GroupCall;
+    /// Dismissed groups that still have members, by group ID.
+    DISMISSALS = 0x08: Text => Dismissal;
 
     /// Accounts by user ID.
     USERS = 0x10: Text => UserInfo;
@@ -88,6 +114,8 @@ tables! {
     MESSAGES = 0x43: (u64, u64) => MsgData;
     /// What happened to a message after it was stored: (conversation number, seq).
     MESSAGE_MARKS = 0x44: (u64, u64) => MessageMarks;
+    /// Messages that users deleted for themselves: (conversation number, seq, user ID).
+    HIDDEN_MESSAGES = 0x45: (u64, u64, Text) => Present;
 
     /// Version logs: (list, owner).
     VERSION_LOGS = 0x50: (u8, Text) => LogHead;

@@ -1,4 +1,6 @@
+use std::ops::Bound::Unbounded;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Mutex, RwLock};
@@ -6,6 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::committer::{Committer, Job};
 use crate::engine::{Batch, Engine};
+use crate::history::State;
+use crate::layered::Direction;
 use crate::message_log::Tails;
 use crate::record::Meta;
 use crate::{StoreError, Tx, View, schema};
@@ -37,28 +41,39 @@ impl Default for Options {
 pub(crate) struct Shared {
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) salt: [u8; 16],
-    /// Previous values of the batch that is applied but not yet durable.
-    pub(crate) before: RwLock<Arc<Batch>>,
+    /// The newest durable state.
+    pub(crate) durable: RwLock<Arc<State>>,
+    reserve_bytes: u64,
+    /// Commits made durable, each with one sync.
+    pub(crate) commits: AtomicU64,
 }
+
+/// Without a bound: whoever adds to the queue waits for the answer, so it never holds more than
+/// there are callers; and with one, callers who wait for room would lose their order.
+type Jobs = mpsc::UnboundedSender<Box<dyn Job>>;
 
 /// The data of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Box<dyn Job>>,
+    /// `None` once the store is closed.
+    jobs: Arc<RwLock<Option<Jobs>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
-
-/// Transactions that may wait for the committer before callers have to.
-const QUEUE: usize = 4_096;
 
 impl Store {
     /// Opens the data in `engine` and starts the committer.
     pub fn open(engine: Box<dyn Engine>, options: Options) -> Result<Self, StoreError> {
-        let mut shared = Shared { engine, salt: options.salt, before: RwLock::default() };
+        let mut shared = Shared {
+            engine,
+            salt: options.salt,
+            reserve_bytes: options.reserve_bytes,
+            durable: RwLock::default(),
+            commits: AtomicU64::new(0),
+        };
         shared.salt = prepare(&shared, &options)?;
         let shared = Arc::new(shared);
-        let (sender, jobs) = mpsc::channel(QUEUE);
+        let (sender, jobs) = mpsc::unbounded_channel();
         let committer = Committer {
             shared: Arc::clone(&shared),
             jobs,
@@ -69,12 +84,29 @@ impl Store {
             .name("committer".into())
             .spawn(move || committer.run())
             .map_err(|error| StoreError::Engine(error.to_string()))?;
-        Ok(Self { shared, jobs: sender, thread: Arc::new(Mutex::new(Some(thread))) })
+        let jobs = Arc::new(RwLock::new(Some(sender)));
+        Ok(Self { shared, jobs, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// A consistent picture of what is durable now.
     pub fn view(&self) -> View<'_> {
         self.shared.view()
+    }
+
+    /// Commits since the store was opened; each took one sync, however many transactions it holds.
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// Refuses when writing `bytes` beside the store would touch the space it keeps in reserve.
+    pub fn must_have_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let reserve = self.shared.reserve_bytes;
+        match self.shared.engine.available_bytes() {
+            Some(available) if available < reserve.saturating_add(bytes) => {
+                Err(StoreError::DiskFull { available, reserve })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs `transaction`; on `Ok` its changes are durable, on `Err` nothing of it remains.
@@ -86,9 +118,11 @@ impl Store {
     {
         let (done, answer) = oneshot::channel();
         let job = Transaction { transaction: Some(transaction), result: None, done };
-        if self.jobs.send(Box::new(job)).await.is_err() {
+        let Some(jobs) = self.jobs() else { return Err(StoreError::Closed.into()) };
+        if jobs.send(Box::new(job)).is_err() {
             return Err(StoreError::Closed.into());
         }
+        drop(jobs);
         answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
@@ -101,28 +135,35 @@ impl Store {
     {
         let (done, answer) = oneshot::channel();
         let job = Transaction { transaction: Some(transaction), result: None, done };
-        if self.jobs.blocking_send(Box::new(job)).is_err() {
+        let Some(jobs) = self.jobs() else { return Err(StoreError::Closed.into()) };
+        if jobs.send(Box::new(job)).is_err() {
             return Err(StoreError::Closed.into());
         }
+        drop(jobs);
         answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
-    /// Stops accepting changes and waits until those under way are durable.
+    fn jobs(&self) -> Option<Jobs> {
+        self.jobs.read().clone()
+    }
+
+    /// Stops accepting changes, from every clone, and waits until those under way are durable.
     ///
-    /// Returns once the last clone's queue is drained; call it when nothing else uses the store.
+    /// It blocks the thread; views still work. The engine is closed with the last clone.
     pub fn close(self) {
-        let Self { shared, jobs, thread } = self;
-        drop(jobs);
-        if let Some(thread) = thread.lock().take() {
-            let _ = thread.join();
+        self.jobs.write().take();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the committer ended unexpectedly");
         }
-        drop(shared);
     }
 }
 
 impl Shared {
     pub(crate) fn view(&self) -> View<'_> {
-        View { engine: self.engine.as_ref(), salt: self.salt, before: self.before.read() }
+        let state = Arc::clone(&self.durable.read());
+        View { engine: self.engine.as_ref(), salt: self.salt, state }
     }
 }
 
@@ -138,12 +179,19 @@ fn prepare(shared: &Shared, options: &Options) -> Result<[u8; 16], StoreError> {
             reason: "the salt has a wrong length".into(),
         });
     }
+    if let Some(pair) = shared.engine.scan((Unbounded, Unbounded), Direction::Ascending).next() {
+        pair?;
+        return Err(StoreError::Damaged {
+            table: schema::META.name(),
+            reason: "there is data but no meta record".into(),
+        });
+    }
     let meta = Meta { schema: schema::VERSION, epoch: 1, salt: options.salt.to_vec() };
     let mut changes = Batch::new();
     let mut tails = Tails::new(0, 0);
     let mut tx = Tx::new(shared.engine.as_ref(), options.salt, &mut changes, &mut tails);
     schema::META.put(&mut tx, 0, &meta);
-    drop(tx.keep());
+    tx.keep()?;
     shared.engine.apply(&changes)?;
     shared.engine.sync()?;
     Ok(options.salt)

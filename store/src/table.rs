@@ -34,7 +34,7 @@ impl<K: KeyCodec, V: Message + Default> Table<K, V> {
         self.name
     }
 
-    fn raw_key(&self, key: &impl Encode) -> Vec<u8> {
+    pub(crate) fn raw_key(&self, key: &impl Encode) -> Vec<u8> {
         let mut raw = Vec::with_capacity(48);
         raw.push(self.tag);
         key.encode(&mut raw);

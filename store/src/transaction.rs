@@ -1,9 +1,9 @@
 use bytes::Bytes;
 
-use crate::StoreError;
-use crate::engine::{Batch, Engine, KeyRange, Scan};
+use crate::engine::{Batch, Engine, KeyRange, MAX_KEY_BYTES, MAX_VALUE_BYTES, Scan};
 use crate::layered::{self, Direction, Read};
 use crate::message_log::Tails;
+use crate::{StoreError, schema};
 
 /// Work to do once a transaction is durable.
 pub(crate) type AfterCommit = Box<dyn FnOnce() + Send>;
@@ -24,6 +24,8 @@ pub struct Tx<'a> {
     /// Conversations whose cached tail this transaction moved.
     pub(crate) appended_to: Vec<String>,
     after: Vec<AfterCommit>,
+    /// Why the transaction must not be kept, whatever its closure says.
+    refused: Option<StoreError>,
 }
 
 impl<'a> Tx<'a> {
@@ -41,10 +43,15 @@ impl<'a> Tx<'a> {
             journal: Vec::new(),
             appended_to: Vec::new(),
             after: Vec::new(),
+            refused: None,
         }
     }
 
     pub(crate) fn write(&mut self, key: Vec<u8>, value: Option<Bytes>) {
+        if let Err(error) = check_size(&key, value.as_ref()) {
+            self.refused.get_or_insert(error);
+            return;
+        }
         let before = self.changes.insert(key.clone(), value);
         self.journal.push((key, before));
     }
@@ -57,8 +64,15 @@ impl<'a> Tx<'a> {
         self.after.push(Box::new(work));
     }
 
-    pub(crate) fn keep(self) -> Vec<AfterCommit> {
-        self.after
+    /// Accepts the changes, unless one of them was refused.
+    pub(crate) fn keep(mut self) -> Result<Vec<AfterCommit>, StoreError> {
+        match self.refused.take() {
+            None => Ok(self.after),
+            Some(error) => {
+                self.undo();
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn undo(self) {
@@ -71,6 +85,21 @@ impl<'a> Tx<'a> {
         for conversation in self.appended_to {
             self.tails.forget(&conversation);
         }
+    }
+}
+
+/// One oversized record must cost its transaction, not the engine.
+fn check_size(key: &[u8], value: Option<&Bytes>) -> Result<(), StoreError> {
+    let too_large = |what, bytes, limit| {
+        let table = schema::table_name(key);
+        Err(StoreError::TooLarge { what, table, bytes, limit })
+    };
+    match value {
+        _ if key.len() > MAX_KEY_BYTES => too_large("key", key.len(), MAX_KEY_BYTES),
+        Some(value) if value.len() > MAX_VALUE_BYTES => {
+            too_large("value", value.len(), MAX_VALUE_BYTES)
+        }
+        _ => Ok(()),
     }
 }
 

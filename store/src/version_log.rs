@@ -44,7 +44,7 @@ pub enum Change {
 }
 
 impl Change {
-    fn from_number(number: i32) -> Option<Self> {
+    pub(crate) fn from_number(number: i32) -> Option<Self> {
         [Self::Insert, Self::Delete, Self::Update].into_iter().find(|c| *c as i32 == number)
     }
 }

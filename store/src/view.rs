@@ -1,31 +1,41 @@
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLockReadGuard;
 
 use crate::StoreError;
-use crate::engine::{Batch, Engine, KeyRange, Scan};
-use crate::layered::{self, Direction, Read};
+use crate::engine::{Engine, KeyRange, Scan};
+use crate::history::{State, Walk};
+use crate::layered::{Direction, Read};
 
-/// A consistent picture of what is durable.
+/// A consistent picture of what was durable when it was taken.
 ///
-/// While a batch is applied but not yet synced, a view still shows the state before it. Commits
-/// wait for living views, so a view is for short reads; it cannot be held across an `await`, and a
-/// thread must not open a second one while it holds one.
+/// It never waits for a commit and no commit waits for it. What commits replace meanwhile is kept
+/// in memory until the last view that may need it is dropped, so views are for short reads; a
+/// pass over everything uses [`into_scan`](Self::into_scan).
+#[derive(Clone)]
 pub struct View<'a> {
     pub(crate) engine: &'a dyn Engine,
     pub(crate) salt: [u8; 16],
-    /// What the batch in flight replaces.
-    pub(crate) before: RwLockReadGuard<'a, Arc<Batch>>,
+    pub(crate) state: Arc<State>,
+}
+
+impl<'a> View<'a> {
+    /// Every pair in key order; of what commits replace meanwhile, only what lies ahead of the
+    /// scan is kept.
+    pub fn into_scan(self) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + 'a {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        Walk::new(self.engine, self.state, all, Direction::Ascending)
+    }
 }
 
 impl Read for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        layered::get(self.engine, &self.before, key)
+        self.state.get(self.engine, key)
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_> {
-        layered::scan(self.engine, &self.before, range, direction)
+        Box::new(Walk::new(self.engine, Arc::clone(&self.state), range, direction))
     }
 
     fn salt(&self) -> [u8; 16] {

@@ -1,7 +1,10 @@
 //! Who may do what: every check of a caller against an object is here.
 
+mod group;
+
 use store::{Read, schema};
 
+use crate::conversation_id;
 use crate::error::{Result, ServiceError};
 use crate::platform;
 
@@ -92,8 +95,8 @@ impl Caller {
 
     /// The caller takes part in a conversation and so may read what it may see of it.
     ///
-    /// That is: one of the pair, or someone with the group's conversation in the list, as present
-    /// members have and former ones keep. Notification streams follow their chat.
+    /// That is: one of the pair, or a present or former member of the group; a former one has a
+    /// conversation with an upper bound. Notification streams follow their chat.
     pub fn must_take_part(&self, from: &impl Read, conversation_id: &str) -> Result<()> {
         if self.is_admin || takes_part(from, &self.user_id, conversation_id)? {
             return Ok(());
@@ -116,6 +119,35 @@ pub fn takes_part(from: &impl Read, user_id: &str, conversation_id: &str) -> Res
     if schema::MEMBERS.contains(from, (&head.group_id, user_id))? {
         return Ok(true);
     }
-    let chat = format!("sg_{}", head.group_id);
-    Ok(schema::CONVERSATIONS.contains(from, (user_id, &chat))?)
+    // A record alone says nothing, clients make them; one that ends somewhere is a former member's.
+    let chat = conversation_id::group(&head.group_id);
+    let record = schema::CONVERSATIONS.get(from, (user_id, &chat))?;
+    Ok(record.is_some_and(|record| record.max_seq != 0))
+}
+
+/// The role in which a member of a group may take back a message of `author`.
+///
+/// Everybody may take back own messages, the owner all, an admin those of ordinary members and of
+/// people who are no longer there.
+pub(crate) fn role_over_message(
+    from: &impl Read,
+    group_id: &str,
+    user_id: &str,
+    author: &str,
+) -> Result<i32> {
+    let Some(member) = schema::MEMBERS.get(from, (group_id, user_id))? else {
+        return Err(ServiceError::denied(format!("{user_id} is not in group {group_id}")));
+    };
+    let may = match member.role_level {
+        _ if user_id == author => true,
+        role::OWNER => true,
+        role::ADMIN => schema::MEMBERS
+            .get(from, (group_id, author))?
+            .is_none_or(|author| author.role_level < role::ADMIN),
+        _ => false,
+    };
+    if may {
+        return Ok(member.role_level);
+    }
+    Err(ServiceError::denied(format!("{user_id} may not touch messages of {author}")))
 }

@@ -1,6 +1,6 @@
 //! Tokens: issuing, checking, kicking.
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 use proto::auth::{
     ForceLogoutReq, ForceLogoutResp, GetAdminTokenReq, GetAdminTokenResp, GetUserTokenReq,
     GetUserTokenResp, ParseTokenReq, ParseTokenResp,
@@ -325,13 +325,18 @@ fn surplus(
     unwanted
 }
 
+/// A token, its header written as clients' servers write it.
 fn sign(claims: &Claims, secret: &str) -> Result<String> {
-    jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        claims,
-        &EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .map_err(|error| ServiceError::Internal(error.to_string()))
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let failed = |error: String| ServiceError::Internal(error);
+    let claims = serde_json::to_vec(claims).map_err(|error| failed(error.to_string()))?;
+    let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
+    let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256)
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(format!("{message}.{signature}"))
 }
 
 /// Name under which the node holds a token; the token itself is not stored.

@@ -3,15 +3,18 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::msg::SendMsgResp;
 use proto::sdkws::MsgData;
-use store::record::{Conversation, ReadPosition};
+use store::record::Conversation;
 use store::version_log::{Change as What, List};
-use store::{Append, Appended, Tx, schema};
+use store::{Append, Appended, StoreError, Tx, schema};
 
 use crate::access::Caller;
 use crate::conversation_id::{self, NOTIFICATION, SINGLE};
 use crate::delivery::{Audience, Delivery, Push, Reply};
 use crate::error::{Result, ServiceError};
 use crate::{Services, Settings};
+
+/// Pushes in one frame where they go together.
+const PUSHES_PER_FRAME: usize = 64;
 
 /// One change under way: a transaction, who makes it, and what is to be sent once it is durable.
 pub(crate) struct Change<'a, 'tx> {
@@ -62,9 +65,57 @@ impl Change<'_, '_> {
         self.deliveries.push(delivery);
     }
 
+    /// Runs `work`; what it pushes to a user goes in few frames, each with many messages.
+    ///
+    /// A frame for each would overrun the user's devices. Every message must be in a conversation
+    /// of its own.
+    pub(crate) fn in_few_frames(
+        &mut self,
+        user_id: &str,
+        work: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let before = std::mem::take(&mut self.deliveries);
+        let worked = work(self);
+        let made = std::mem::replace(&mut self.deliveries, before);
+        worked?;
+        let mut pushes = Vec::new();
+        for delivery in made {
+            match delivery {
+                Delivery::Push(Audience::Users(mut users), push)
+                    if users.iter().any(|user| user == user_id) =>
+                {
+                    users.retain(|user| user != user_id);
+                    if !users.is_empty() {
+                        self.deliver(Delivery::Push(Audience::Users(users), Arc::clone(&push)));
+                    }
+                    pushes.push(push);
+                }
+                other => self.deliver(other),
+            }
+        }
+        for pushes in pushes.chunks(PUSHES_PER_FRAME) {
+            let push = Push::joined(pushes, &self.caller.operation_id);
+            let audience = Audience::Users(vec![user_id.to_owned()]);
+            self.deliver(Delivery::Push(audience, Arc::new(push)));
+        }
+        Ok(())
+    }
+
+    /// Runs `work`; what it sends leaves when the caller has had time to act on the answer.
+    ///
+    /// SDKs fetch the black list both on the answer and on the notification, and fail where the two
+    /// meet.
+    pub(crate) fn later<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = std::mem::take(&mut self.deliveries);
+        let worked = work(self);
+        let made = std::mem::replace(&mut self.deliveries, before);
+        self.deliver(Delivery::Later(made));
+        worked
+    }
+
     /// Answers the sender of `message` before anything else about it is sent.
     pub(crate) fn reply(&mut self, reply: Reply, response: SendMsgResp) {
-        self.deliver(Delivery::Reply(reply, response));
+        self.deliver(Delivery::Reply(reply, Box::new(response)));
     }
 
     /// Stores a message at the end of its conversation, which its first message creates.
@@ -83,14 +134,17 @@ impl Change<'_, '_> {
             repeat: (once && !message.client_msg_id.is_empty())
                 .then(|| (message.send_id.clone(), message.client_msg_id.clone())),
         };
-        let appended = self.tx.append(append)?;
+        let appended = self.tx.append(append).map_err(|error| match error {
+            StoreError::ConversationTaken(id) => taken(&id),
+            other => other.into(),
+        })?;
         if appended.repeated || stream {
             return Ok(appended);
         }
         if appended.seq == 1 {
             self.begin_conversation(message, &conversation)?;
         }
-        self.raise_read(&message.send_id, &conversation, appended.seq, false)?;
+        self.raise_read(&message.send_id, &conversation, appended.seq)?;
         Ok(appended)
     }
 
@@ -121,27 +175,20 @@ impl Change<'_, '_> {
         Ok(())
     }
 
-    /// Raises how far a user has read; `receipt` says that the user reported it.
-    ///
-    /// Returns the position after.
+    /// Raises how far a user has read; returns the seq up to which that is now.
     pub(crate) fn raise_read(
         &mut self,
         user_id: &str,
         conversation: &str,
         seq: i64,
-        receipt: bool,
-    ) -> Result<ReadPosition> {
+    ) -> Result<i64> {
         let key = (user_id, conversation);
-        let before = schema::READ_POSITIONS.get(self.tx, key)?.unwrap_or_default();
-        let mut after = before.clone();
-        after.read_seq = after.read_seq.max(seq);
-        if receipt {
-            after.receipt_seq = after.receipt_seq.max(seq);
+        let mut position = schema::READ_POSITIONS.get(self.tx, key)?.unwrap_or_default();
+        if seq > position.read_seq {
+            position.read_seq = seq;
+            schema::READ_POSITIONS.put(self.tx, key, &position);
         }
-        if after != before {
-            schema::READ_POSITIONS.put(self.tx, key, &after);
-        }
-        Ok(after)
+        Ok(position.read_seq)
     }
 
     /// Pushes a message to those who get it.
@@ -161,6 +208,11 @@ pub(crate) fn audience(message: &MsgData, leavers: &[String]) -> Audience {
         users.push(message.send_id.clone());
     }
     Audience::Users(users)
+}
+
+/// Why a message is refused whose conversation ID stands for others already.
+pub(crate) fn taken(conversation_id: &str) -> ServiceError {
+    ServiceError::args(format!("{conversation_id} is a conversation of others"))
 }
 
 /// JSON text of something that always serializes.

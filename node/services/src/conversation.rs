@@ -3,6 +3,10 @@
 //! A pair's conversation has a record for each side from its first message on. A group's
 //! conversation follows from membership: it needs a record only once it differs from the default.
 
+mod list;
+mod setting;
+mod sorted;
+
 use std::collections::HashSet;
 
 use proto::conversation::Conversation as Wire;

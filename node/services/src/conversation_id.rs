@@ -26,6 +26,11 @@ pub fn single(a: &str, b: &str) -> String {
     format!("si_{}", joined(a, b))
 }
 
+/// `sn_a_b`.
+pub fn notification(a: &str, b: &str) -> String {
+    format!("sn_{}", joined(a, b))
+}
+
 /// `sg_group`.
 pub fn group(group_id: &str) -> String {
     format!("sg_{group_id}")

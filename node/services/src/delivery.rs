@@ -1,6 +1,7 @@
 //! What leaves the node after a change is durable, in the order of the changes.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -12,6 +13,10 @@ use crate::hub::Hub;
 
 /// Deliveries that may wait before those who cause them have to.
 const QUEUE: usize = 8_192;
+
+/// How much later than the answer a delivery leaves that must not overtake what the caller does on
+/// the answer.
+const LATER: Duration = Duration::from_millis(100);
 
 /// Answers the sender of a message.
 pub type Reply = Box<dyn FnOnce(SendMsgResp) + Send>;
@@ -38,6 +43,18 @@ impl Push {
         }
     }
 
+    /// Several pushes as one; each must be in a conversation of its own.
+    ///
+    /// Encoded messages one after the other are their union.
+    pub fn joined(pushes: &[Arc<Self>], operation_id: &str) -> Self {
+        let data: Vec<u8> = pushes.iter().flat_map(|push| push.data.iter().copied()).collect();
+        Self {
+            data: data.into(),
+            operation_id: operation_id.to_owned(),
+            frames: Default::default(),
+        }
+    }
+
     /// The frame of one kind, made by `encode` the first time it is wanted.
     pub fn frame(&self, kind: usize, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
         match self.frames.get(kind) {
@@ -58,13 +75,29 @@ pub enum Audience {
 /// One step of what follows from a change.
 pub enum Delivery {
     /// Answer the sender; comes before the push of the same message.
-    Reply(Reply, SendMsgResp),
+    Reply(Reply, Box<SendMsgResp>),
     /// Push a message.
     Push(Audience, Arc<Push>),
+    /// Push to each of many users a message of their own.
+    PushEach(PushEach),
     /// These users are now in the group.
     Joined(String, Vec<String>),
     /// These users are no longer in the group.
     Left(String, Vec<String>),
+    /// Nobody is in the group any more.
+    Dismissed(String),
+    /// These, a moment later.
+    Later(Vec<Delivery>),
+}
+
+/// Pushes to many users, each made only if it reaches somebody.
+pub struct PushEach {
+    /// Those who get one.
+    pub users: Vec<String>,
+    /// Also gets each of them.
+    pub copies: Option<String>,
+    /// Makes the push for a user.
+    pub make: Box<dyn Fn(&str) -> Push + Send>,
 }
 
 /// The queue to the delivery task.
@@ -79,7 +112,16 @@ impl Outbox {
         tokio::spawn(async move {
             while let Some(deliveries) = waiting.recv().await {
                 for delivery in deliveries {
-                    hub.deliver(delivery);
+                    match delivery {
+                        Delivery::Later(deliveries) => {
+                            let hub = Arc::clone(&hub);
+                            tokio::spawn(async move {
+                                tokio::time::sleep(LATER).await;
+                                hub.deliver(Delivery::Later(deliveries));
+                            });
+                        }
+                        delivery => hub.deliver(delivery),
+                    }
                 }
             }
         });
@@ -125,6 +167,21 @@ mod tests {
     use proto::sdkws::{MsgData, PullMsgs, PushMessages};
 
     use super::*;
+
+    #[test]
+    fn joined_pushes_hold_all_messages() {
+        let push = |id: &str| {
+            let message = MsgData { send_id: id.into(), seq: 7, ..Default::default() };
+            Arc::new(Push::new(id, &message.encode_to_vec(), "op"))
+        };
+        let joined = Push::joined(&[push("si_a_b"), push("n_a_b"), push("si_a_c")], "op-2");
+        assert_eq!(joined.operation_id, "op-2");
+        let messages = PushMessages::decode(joined.data).expect("decodes");
+        let in_chats: Vec<(&str, &str)> =
+            messages.msgs.iter().map(|(id, m)| (id.as_str(), m.msgs[0].send_id.as_str())).collect();
+        assert_eq!(in_chats, [("si_a_b", "si_a_b"), ("si_a_c", "si_a_c")]);
+        assert_eq!(messages.notification_msgs.keys().collect::<Vec<_>>(), ["n_a_b"]);
+    }
 
     #[test]
     fn spliced_pushes_equal_encoded_ones() {

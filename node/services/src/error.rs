@@ -62,6 +62,14 @@ pub enum ServiceError {
     UploadExpired(String),
     #[error("{0}")]
     Data(String),
+    /// Input that clients know to fail with the general code.
+    #[error("{0}")]
+    Failed(String),
+    /// An object or upload is not as it should be; clients know no code for that.
+    #[error("{0}")]
+    Object(String),
+    #[error("the disk is full")]
+    DiskFull,
     #[error("{0}")]
     Internal(String),
     #[error(transparent)]
@@ -77,6 +85,11 @@ impl ServiceError {
     /// The caller may not do this.
     pub fn denied(reason: impl Into<String>) -> Self {
         Self::NoPermission(reason.into())
+    }
+
+    /// An object or upload is not as it should be.
+    pub fn object(reason: impl Into<String>) -> Self {
+        Self::Object(reason.into())
     }
 
     /// Something the request names does not exist.

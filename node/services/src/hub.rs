@@ -11,7 +11,7 @@ use proto::sdkws::{SubUserOnlineStatusElem, SubUserOnlineStatusTips};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Audience, Delivery, Push};
+use crate::delivery::{Audience, Delivery, Push, PushEach};
 use crate::platform;
 
 /// Something a connection has to write.
@@ -36,8 +36,7 @@ pub struct Connection {
     pub platform_id: i32,
     /// The token it logged in with.
     pub token: String,
-    /// The app says it is in the background.
-    pub background: AtomicBool,
+    background: AtomicBool,
     queue: mpsc::Sender<Outgoing>,
     closed: CancellationToken,
 }
@@ -48,6 +47,16 @@ impl Connection {
         if self.queue.try_send(outgoing).is_err() {
             self.closed.cancel();
         }
+    }
+
+    /// Whether the app says it is in the background.
+    pub fn is_background(&self) -> bool {
+        self.background.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the app says it is in the background.
+    pub fn set_background(&self, background: bool) {
+        self.background.store(background, Ordering::Relaxed);
     }
 
     /// Ends the connection without a word.
@@ -245,14 +254,26 @@ impl Hub {
     /// Carries out one delivery. Never waits.
     pub(crate) fn deliver(&self, delivery: Delivery) {
         match delivery {
-            Delivery::Reply(reply, response) => reply(response),
+            Delivery::Reply(reply, response) => reply(*response),
             Delivery::Push(audience, push) => self.push(&audience, &push),
+            Delivery::PushEach(each) => self.push_each(each),
+            Delivery::Later(deliveries) => {
+                deliveries.into_iter().for_each(|delivery| self.deliver(delivery));
+            }
             Delivery::Joined(group_id, users) => {
                 let mut state = self.state.lock();
                 for user_id in users {
                     if let Some(groups) = state.memberships.get_mut(&user_id) {
                         groups.insert(group_id.clone());
                         state.groups.entry(group_id.clone()).or_default().insert(user_id);
+                    }
+                }
+            }
+            Delivery::Dismissed(group_id) => {
+                let mut state = self.state.lock();
+                for user_id in state.groups.remove(&group_id).unwrap_or_default() {
+                    if let Some(groups) = state.memberships.get_mut(&user_id) {
+                        groups.remove(&group_id);
                     }
                 }
             }
@@ -273,12 +294,24 @@ impl Hub {
         }
     }
 
+    fn push_each(&self, each: PushEach) {
+        let online = |user: &String| self.state.lock().users.contains_key(user);
+        for user in each.users {
+            let push = || Arc::new((each.make)(&user));
+            let mut audience = vec![user.clone()];
+            audience.extend(each.copies.clone().filter(|copies| *copies != user));
+            audience.retain(online);
+            if !audience.is_empty() {
+                self.push(&Audience::Users(audience), &push());
+            }
+        }
+    }
+
     fn push(&self, audience: &Audience, push: &Arc<Push>) {
         let state = self.state.lock();
         let mut to_user = |user_id: &String| {
             for connection in state.users.get(user_id).into_iter().flatten() {
-                let asleep = connection.platform_id == platform::IOS
-                    && connection.background.load(Ordering::Relaxed);
+                let asleep = connection.platform_id == platform::IOS && connection.is_background();
                 if !asleep {
                     connection.enqueue(Outgoing::Push(Arc::clone(push)));
                 }

@@ -8,28 +8,43 @@ pub mod auth;
 mod change;
 pub mod conversation;
 pub mod conversation_id;
+mod day;
 pub mod delivery;
 pub mod environment;
 mod error;
+pub mod friend;
+pub mod group;
 pub mod hub;
+mod incremental;
+pub mod jssdk;
 pub mod message;
 pub mod notification;
+pub mod object;
+mod page;
 pub mod platform;
 pub mod presence;
 pub mod settings;
+pub mod statistics;
+pub mod third;
 pub mod user;
 
 pub use access::Caller;
 pub use environment::Environment;
 pub use error::{Result, ServiceError};
 pub use settings::Settings;
+pub use store::StoreError;
 
 use std::sync::Arc;
 
 use store::Store;
+use tokio::sync::Semaphore;
 
 use delivery::Outbox;
 use hub::Hub;
+use object::Objects;
+
+/// Long readings, such as searches through all accounts, that run at the same time.
+const LONG_READS: usize = 2;
 
 /// All operations of a node.
 #[derive(Clone)]
@@ -43,6 +58,9 @@ struct Inner {
     environment: Environment,
     hub: Arc<Hub>,
     outbox: Outbox,
+    /// Long readings that may run at once.
+    long_reads: Semaphore,
+    objects: Arc<Objects>,
 }
 
 impl Services {
@@ -50,7 +68,10 @@ impl Services {
     pub fn new(store: Store, settings: Settings, environment: Environment) -> Self {
         let hub = Arc::new(Hub::default());
         let outbox = Outbox::start(Arc::clone(&hub));
-        Self { inner: Arc::new(Inner { store, settings, environment, hub, outbox }) }
+        let long_reads = Semaphore::new(LONG_READS);
+        let objects = Arc::new(Objects::new(settings.object_folder.clone()));
+        let inner = Inner { store, settings, environment, hub, outbox, long_reads, objects };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The data.
@@ -77,6 +98,11 @@ impl Services {
         let mut bytes = [0; 16];
         self.inner.environment.random.fill(&mut bytes);
         hex(&bytes)
+    }
+
+    /// Ten random digits, the first not 0.
+    pub(crate) fn random_digits(&self) -> String {
+        (1_000_000_000 + self.random_u64() % 9_000_000_000).to_string()
     }
 
     pub(crate) fn random_u64(&self) -> u64 {

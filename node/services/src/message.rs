@@ -1,5 +1,53 @@
-//! Messages: sending, pulling, reading, revoking, deleting.
+//! Messages: sending, pulling, reading, revoking, deleting, searching.
 
+pub mod admin_send;
+mod clear;
+mod content;
+mod delete;
+mod mention;
+mod prune;
 mod pull;
+mod read;
+mod revoke;
+mod search;
 mod send;
 mod view;
+
+pub(crate) use pull::{newest_shown, seqs};
+
+use store::record::Conversation;
+
+use crate::conversation_id::{GROUP, NOTIFICATION};
+use crate::error::{Result, ServiceError};
+use crate::notification::To;
+
+/// Seqs or conversation IDs in one change.
+const MAX_ELEMENTS: usize = 1_000;
+
+/// Refuses an empty argument.
+fn required(name: &str, value: &str) -> Result<()> {
+    if value.is_empty() {
+        return Err(ServiceError::args(format!("{name} is empty")));
+    }
+    Ok(())
+}
+
+/// Refuses an empty list and one that is too long.
+fn required_list<T>(name: &str, list: &[T]) -> Result<()> {
+    if list.is_empty() {
+        return Err(ServiceError::args(format!("{name} is empty")));
+    }
+    if list.len() > MAX_ELEMENTS {
+        return Err(ServiceError::args(format!("{name} has over {MAX_ELEMENTS} elements")));
+    }
+    Ok(())
+}
+
+/// Where a notification about a conversation goes that concerns everybody in it.
+fn everybody_in(conversation: &Conversation) -> To<'_> {
+    match conversation.session_type {
+        GROUP => To::Group(&conversation.group_id, &[]),
+        NOTIFICATION => To::Account(&conversation.user_id),
+        _ => To::User(&conversation.user_id),
+    }
+}

@@ -1,16 +1,22 @@
 //! Notifications: what the node itself says about a change.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use proto::sdkws::{MsgData, OfflinePushInfo};
 use serde::Serialize;
 
 use crate::change::{Change, audience, json};
 use crate::conversation_id::{self, GROUP, SINGLE};
+use crate::delivery::{Delivery, Push, PushEach};
 use crate::error::Result;
 use crate::settings::NotificationSetting;
 
 /// `msgFrom` of what the node says.
 pub(crate) const FROM_SYSTEM: i32 = 200;
+
+/// Most notifications of one change of which the sender's own devices get copies.
+const SENDER_COPIES: usize = 32;
 
 /// Content types of notifications.
 #[expect(missing_docs, reason = "named as the change they tell of")]
@@ -93,6 +99,14 @@ impl<'a> Notification<'a> {
     }
 }
 
+/// What became of a notification.
+pub(crate) struct Notified {
+    /// Seq of its copy in the chat, 0 if there is none.
+    pub(crate) chat_seq: i64,
+    /// When it was sent.
+    pub(crate) send_time: i64,
+}
+
 impl Change<'_, '_> {
     /// Sends a notification; its copy in the chat, if any, goes first.
     ///
@@ -105,37 +119,81 @@ impl Change<'_, '_> {
         let setting =
             self.settings().notifications.get(&notification.kind).cloned().unwrap_or_default();
         let in_chat = notification.in_chat.unwrap_or(setting.is_send_msg);
-        let mut message = self.notification_message(notification, &setting, in_chat, tips)?;
+        let message = self.notification_message(notification, &setting, in_chat, tips)?;
         let leavers = match notification.to {
             To::Group(_, leavers) => leavers,
             _ => &[],
         };
-        let mut chat_seq = 0;
-        if in_chat {
+        Ok(self.send_notification(message, setting.offline_push, leavers)?.chat_seq)
+    }
+
+    /// Sends a message that is a notification, as its options say; its copy in the chat goes first.
+    pub(crate) fn send_notification(
+        &mut self,
+        mut message: MsgData,
+        offline_push: bool,
+        leavers: &[String],
+    ) -> Result<Notified> {
+        let mut notified = Notified { chat_seq: 0, send_time: self.now };
+        if message.options.get("isSendMsg") != Some(&false) {
             let mut copy = message.clone();
-            copy.options = [
-                ("offlinePush".to_owned(), setting.offline_push),
-                ("unreadCount".to_owned(), true),
-            ]
-            .into();
+            copy.options =
+                [("offlinePush".to_owned(), offline_push), ("unreadCount".to_owned(), true)].into();
             let appended = self.append(&copy, false)?;
-            chat_seq = appended.seq;
+            notified = Notified { chat_seq: appended.seq, send_time: appended.send_time };
             let (conversation, _) = conversation_id::of_message(&copy);
             self.push(&conversation, &appended.message, audience(&copy, leavers));
-            message.send_time = appended.send_time;
         }
         let (conversation, _) = conversation_id::of_message(&message);
-        if notification.stored {
+        if message.options.get("history") != Some(&false) {
             message.send_time = 0;
             let appended = self.append(&message, false)?;
+            if notified.chat_seq == 0 {
+                notified.send_time = appended.send_time;
+            }
             self.push(&conversation, &appended.message, audience(&message, leavers));
         } else {
-            if message.send_time == 0 {
-                message.send_time = self.now;
-            }
+            message.send_time = notified.send_time;
             self.push(&conversation, &message.encode_to_vec(), audience(&message, leavers));
         }
-        Ok(chat_seq)
+        Ok(notified)
+    }
+
+    /// Sends the same notification from the caller to each of many users.
+    ///
+    /// A message is made only for those online. The caller's own devices get copies of a few; more
+    /// would overrun them.
+    pub(crate) fn notify_each(
+        &mut self,
+        kind: i32,
+        users: Vec<String>,
+        tips: &impl Serialize,
+    ) -> Result<()> {
+        let from = self.caller.user_id.clone();
+        let setting = self.settings().notifications.get(&kind).cloned().unwrap_or_default();
+        if setting.is_send_msg || setting.offline_push {
+            for user in &users {
+                self.notify(&Notification::new(kind, &from, To::User(user)), tips)?;
+            }
+            return Ok(());
+        }
+        let notification = Notification::new(kind, &from, To::User(""));
+        let mut pattern = self.notification_message(&notification, &setting, false, tips)?;
+        pattern.send_time = self.now;
+        let copies = (users.len() <= SENDER_COPIES).then_some(from);
+        let (services, operation_id) = (self.services.clone(), self.caller.operation_id.clone());
+        let make = move |user: &str| {
+            let message = MsgData {
+                recv_id: user.to_owned(),
+                client_msg_id: services.new_id(),
+                server_msg_id: services.new_id(),
+                ..pattern.clone()
+            };
+            let (conversation, _) = conversation_id::of_message(&message);
+            Push::new(&conversation, &message.encode_to_vec(), &operation_id)
+        };
+        self.deliver(Delivery::PushEach(PushEach { users, copies, make: Box::new(make) }));
+        Ok(())
     }
 
     fn notification_message(
@@ -151,20 +209,7 @@ impl Change<'_, '_> {
             To::Group(group_id, _) => (GROUP, group_id, group_id),
         };
         let (sender_nickname, sender_face_url) = notification.sender.clone().unwrap_or_default();
-        let off = |key: &str| (key.to_owned(), false);
-        let options = [
-            off("isNotNotification"),
-            ("isSendMsg".to_owned(), in_chat),
-            ("history".to_owned(), notification.stored),
-            ("persistent".to_owned(), notification.stored),
-            ("offlinePush".to_owned(), setting.offline_push && !in_chat),
-            off("unreadCount"),
-            off("conversationUpdate"),
-            off("senderConversationUpdate"),
-            off("notPrivate"),
-            off("reactionFromCache"),
-            ("senderSync".to_owned(), true),
-        ];
+        let options = notification_options(in_chat, notification.stored, setting.offline_push);
         Ok(MsgData {
             send_id: notification.from.to_owned(),
             recv_id: recv_id.to_owned(),
@@ -178,7 +223,7 @@ impl Change<'_, '_> {
             content_type: notification.kind,
             content: detail(tips)?.into(),
             create_time: self.now,
-            options: options.into(),
+            options,
             offline_push_info: Some(OfflinePushInfo {
                 title: setting.title.clone(),
                 desc: setting.desc.clone(),
@@ -188,6 +233,28 @@ impl Change<'_, '_> {
             ..Default::default()
         })
     }
+}
+
+/// The options of a notification: in the chat too, stored with a seq, pushed to who is offline.
+pub(crate) fn notification_options(
+    in_chat: bool,
+    stored: bool,
+    offline_push: bool,
+) -> BTreeMap<String, bool> {
+    let options = [
+        ("isNotNotification", false),
+        ("isSendMsg", in_chat),
+        ("history", stored),
+        ("persistent", stored),
+        ("offlinePush", offline_push && !in_chat),
+        ("unreadCount", false),
+        ("conversationUpdate", false),
+        ("senderConversationUpdate", false),
+        ("notPrivate", false),
+        ("reactionFromCache", false),
+        ("senderSync", true),
+    ];
+    options.map(|(key, on)| (key.to_owned(), on)).into()
 }
 
 /// `{"detail":"…"}` around the JSON text of the tips.

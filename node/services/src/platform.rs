@@ -46,7 +46,7 @@ pub fn ids() -> impl Iterator<Item = i32> {
 
 /// Whether there is such a platform.
 pub fn exists(id: i32) -> bool {
-    name(id) != ""
+    !name(id).is_empty()
 }
 
 /// Name of a platform, empty if there is none.

@@ -24,6 +24,10 @@ pub struct Settings {
     pub history_for_new_members: bool,
     /// Largest message in bytes, as encoded.
     pub message_max_bytes: usize,
+    /// Days after which messages are removed; below 1 they stay.
+    pub retain_days: i64,
+    /// Address under which clients reach the API; empty: the one the client itself used.
+    pub public_url: String,
     /// Folder of uploaded objects.
     pub object_folder: PathBuf,
     /// Largest object in bytes.
@@ -46,6 +50,8 @@ impl Default for Settings {
             friend_verify: false,
             history_for_new_members: true,
             message_max_bytes: 60 * 1024,
+            retain_days: 0,
+            public_url: String::new(),
             object_folder: PathBuf::from("objects"),
             object_max_bytes: 1 << 30,
             object_url_days: 7,
@@ -105,8 +111,8 @@ pub const NOTIFICATIONS: &[(i32, &str, bool, bool, &str)] = &[
     (1514, "group_muted", true, false, "The group was muted"),
     (1515, "group_cancel_muted", true, false, "The group may speak again"),
     (1516, "group_member_info_set", false, false, "A member was changed"),
-    (1517, "group_member_set_to_admin", false, false, "A member became an admin"),
-    (1518, "group_member_set_to_ordinary_user", false, false, "An admin became a member"),
+    (1517, "group_member_set_to_admin", false, false, ""),
+    (1518, "group_member_set_to_ordinary_user", false, false, ""),
     (1519, "group_info_set_announcement", true, false, "The group has a new announcement"),
     (1520, "group_info_set_name", true, false, "The group has a new name"),
     (1701, "conversation_set_private", true, false, "Burn after reading was switched"),

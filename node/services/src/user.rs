@@ -1,117 +1,40 @@
-//! Accounts.
+//! Accounts: who they are, how they are found, what belongs to them alone.
 
-use std::collections::HashSet;
+mod account;
+mod command;
+mod config;
+mod directory;
+mod notification_account;
+mod online;
+mod profile;
+
+pub(crate) use directory::search_pattern;
 
 use proto::sdkws::UserInfo;
-use proto::user::{GetDesignateUsersReq, GetDesignateUsersResp, UserRegisterReq, UserRegisterResp};
 use store::record::{Number, Present};
 use store::{Read, Tx, schema};
 
-use crate::Services;
-use crate::access::Caller;
+use crate::day::day_of;
 use crate::error::{Result, ServiceError};
 
 /// Longest user ID in bytes.
 const MAX_USER_ID_BYTES: usize = 64;
+/// Longest nickname in bytes.
+const MAX_NICKNAME_BYTES: usize = 512;
+/// Longest address of a picture in bytes.
+const MAX_URL_BYTES: usize = 4_096;
+/// Longest extension of a profile in bytes.
+const MAX_EX_BYTES: usize = 16 * 1_024;
+/// Most users named in one request.
+const MAX_USERS: usize = 10_000;
+/// Level from which an account belongs to the system and is not found among people.
+const SYSTEM_LEVEL: i32 = 2;
+/// Level of a notification account, the lowest of those that are not logged in to.
+const NOTIFICATION_LEVEL: i32 = 3;
 /// What clients see for a time that was never set.
 pub(crate) const NEVER_MS: i64 = -62_135_596_800_000;
 /// Name of the counter of accounts.
 const USERS: &str = "users";
-
-impl Services {
-    /// Registers accounts, all or none.
-    pub async fn user_register(
-        &self,
-        caller: &Caller,
-        request: UserRegisterReq,
-    ) -> Result<UserRegisterResp> {
-        if request.users.is_empty() {
-            return Err(ServiceError::args("users is empty"));
-        }
-        let mut seen = HashSet::new();
-        for user in &request.users {
-            check_user_id(&user.user_id)?;
-            if user.nickname.is_empty() {
-                return Err(ServiceError::args("nickname is empty"));
-            }
-        }
-        caller.must_be_admin()?;
-        for user in &request.users {
-            if !seen.insert(user.user_id.as_str()) {
-                return Err(ServiceError::args(format!("userID {} is repeated", user.user_id)));
-            }
-        }
-        self.change(caller, move |change| {
-            for user in &request.users {
-                if schema::USERS.contains(change.tx, &user.user_id)? {
-                    return Err(ServiceError::Registered(user.user_id.clone()));
-                }
-            }
-            for mut user in request.users {
-                user.create_time = change.now;
-                insert_user(change.tx, &user, change.now)?;
-            }
-            Ok(UserRegisterResp {})
-        })
-        .await
-    }
-
-    /// The profiles of the users that exist, in the order asked for.
-    pub fn get_users_info(
-        &self,
-        _caller: &Caller,
-        request: &GetDesignateUsersReq,
-    ) -> Result<GetDesignateUsersResp> {
-        if request.user_ids.is_empty() {
-            return Err(ServiceError::args("userIDs is empty"));
-        }
-        let view = self.store().view();
-        let mut seen = HashSet::new();
-        let mut users_info = Vec::new();
-        for user_id in &request.user_ids {
-            if seen.insert(user_id)
-                && let Some(user) = schema::USERS.get(&view, user_id)?
-            {
-                users_info.push(user);
-            }
-        }
-        Ok(GetDesignateUsersResp { users_info })
-    }
-
-    /// Makes sure that the configured admins exist under their configured names.
-    pub async fn seed_admins(&self) -> Result<()> {
-        let settings = self.settings();
-        let names =
-            settings.admin_nicknames.iter().cloned().chain(std::iter::repeat(String::new()));
-        let admins: Vec<(String, String)> =
-            settings.admin_users.iter().cloned().zip(names).collect();
-        let Some((first, _)) = admins.first() else { return Ok(()) };
-        self.change(&Caller::node(first), move |change| {
-            for (user_id, nickname) in &admins {
-                let nickname = if nickname.is_empty() { user_id } else { nickname };
-                match schema::USERS.get(change.tx, user_id)? {
-                    Some(user) if user.nickname == *nickname => {}
-                    Some(mut user) => {
-                        user.nickname.clone_from(nickname);
-                        schema::USERS.put(change.tx, user_id, &user);
-                    }
-                    None => {
-                        let user = UserInfo {
-                            user_id: user_id.clone(),
-                            nickname: nickname.clone(),
-                            create_time: NEVER_MS,
-                            app_manger_level: 2,
-                            ..Default::default()
-                        };
-                        insert_user(change.tx, &user, NEVER_MS)?;
-                    }
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-}
 
 /// An ID that every client can store: letters, digits and `_`.
 ///
@@ -121,9 +44,7 @@ pub(crate) fn check_user_id(user_id: &str) -> Result<()> {
     if user_id.is_empty() {
         return Err(ServiceError::args("userID is empty"));
     }
-    if user_id.len() > MAX_USER_ID_BYTES {
-        return Err(ServiceError::args(format!("a userID has at most {MAX_USER_ID_BYTES} bytes")));
-    }
+    check_length("userID", user_id, MAX_USER_ID_BYTES)?;
     if let Some(bad) = user_id.chars().find(|c| !c.is_alphanumeric() && *c != '_') {
         return Err(ServiceError::args(format!(
             "userID may hold letters, digits and _, not {bad:?}"
@@ -132,12 +53,47 @@ pub(crate) fn check_user_id(user_id: &str) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn insert_user(tx: &mut Tx<'_>, user: &UserInfo, order: i64) -> Result<()> {
+/// A text of at most `max` bytes.
+pub(crate) fn check_length(what: &str, text: &str, max: usize) -> Result<()> {
+    if text.len() > max {
+        return Err(ServiceError::args(format!("{what} has at most {max} bytes")));
+    }
+    Ok(())
+}
+
+/// A list of at most `max` entries.
+pub(crate) fn check_count(what: &str, count: usize, max: usize) -> Result<()> {
+    if count > max {
+        return Err(ServiceError::args(format!("{what} has at most {max} entries")));
+    }
+    Ok(())
+}
+
+/// Texts of a profile that are not too long.
+fn check_profile(nickname: &str, face_url: &str, ex: &str) -> Result<()> {
+    check_length("nickname", nickname, MAX_NICKNAME_BYTES)?;
+    check_length("faceURL", face_url, MAX_URL_BYTES)?;
+    check_length("ex", ex, MAX_EX_BYTES)
+}
+
+pub(crate) fn insert_user(tx: &mut Tx<'_>, user: &UserInfo, registered: i64) -> Result<()> {
+    let key = (registered, user.user_id.as_str());
     schema::USERS.put(tx, &user.user_id, user);
-    schema::USER_ORDER.put(tx, (order, &user.user_id), &Present {});
+    schema::USER_ORDER.put(tx, key, &Present {});
+    if user.app_manger_level >= SYSTEM_LEVEL {
+        schema::SYSTEM_ACCOUNTS.put(tx, key, &Present {});
+    }
     let total = schema::COUNTERS.get(tx, USERS)?.unwrap_or_default().value + 1;
     schema::COUNTERS.put(tx, USERS, &Number { value: total });
+    let day = day_of(registered);
+    let on_day = schema::REGISTRATIONS.get(tx, day)?.unwrap_or_default().value + 1;
+    schema::REGISTRATIONS.put(tx, day, &Number { value: on_day });
     Ok(())
+}
+
+/// Number of accounts of every level.
+pub(crate) fn count_users(from: &impl Read) -> Result<i64> {
+    Ok(schema::COUNTERS.get(from, USERS)?.unwrap_or_default().value)
 }
 
 /// A user that must exist.

@@ -23,10 +23,48 @@ impl de::Error for DecodeError {
 /// and a missing key give the zero value; of a repeated key the last one counts; bytes that are not
 /// UTF-8 become U+FFFD. Types are strict: an integer field takes an integer literal in range only.
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
-    let text = String::from_utf8_lossy(text);
+    let text = mend(text);
     let value: Value =
         serde_json::from_str(&text).map_err(|error| DecodeError(error.to_string()))?;
     from_value(value)
+}
+
+/// JSON text in which whatever is no Unicode is U+FFFD: bytes that are not UTF-8, and escapes of
+/// lone surrogates, which JavaScript writes when a text was cut inside of an emoji.
+pub(crate) fn mend(text: &[u8]) -> Cow<'_, str> {
+    let mut text = String::from_utf8_lossy(text);
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        let escape = at + found;
+        at = escape
+            + match (surrogate(&text, escape), surrogate(&text, escape + ESCAPE_LEN)) {
+                (Some(Surrogate::High), Some(Surrogate::Low)) => 2 * ESCAPE_LEN,
+                (Some(_), _) => {
+                    text.to_mut().replace_range(escape..escape + ESCAPE_LEN, "\\ufffd");
+                    ESCAPE_LEN
+                }
+                (None, _) => 2,
+            };
+    }
+    text
+}
+
+/// Length of `\u0000`.
+const ESCAPE_LEN: usize = 6;
+
+enum Surrogate {
+    High,
+    Low,
+}
+
+/// The surrogate that is escaped at this place.
+fn surrogate(text: &str, at: usize) -> Option<Surrogate> {
+    let digits = text.get(at..at + ESCAPE_LEN)?.strip_prefix("\\u")?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..0xdc00 => Some(Surrogate::High),
+        0xdc00..0xe000 => Some(Surrogate::Low),
+        _ => None,
+    }
 }
 
 /// Reads a request object from a parsed JSON value; `null` counts as an empty object.

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Batch, Engine, KeyRange, Pair, Scan};
+use super::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
 use crate::layered::Direction;
 
@@ -57,10 +57,8 @@ struct Chunks<'a> {
 
 impl Chunks<'_> {
     fn fetch(&mut self) {
-        let Some((from, to)) = self.range.take() else { return };
-        if is_empty(&from, &to) {
-            return;
-        }
+        // `BTreeMap::range` panics on bounds that are the wrong way round.
+        let Some((from, to)) = self.range.take().filter(|range| !is_empty(range)) else { return };
         let rows = self.rows.read();
         let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
         let found = rows.range::<[u8], _>(bounds);
@@ -78,17 +76,6 @@ impl Chunks<'_> {
             });
         }
         self.ready.reverse();
-    }
-}
-
-/// `BTreeMap::range` panics on such bounds.
-fn is_empty(from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
-    match (from, to) {
-        (Bound::Included(a), Bound::Included(b)) => a > b,
-        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
-            a >= b
-        }
-        _ => false,
     }
 }
 

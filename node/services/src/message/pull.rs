@@ -1,16 +1,19 @@
 use std::collections::BTreeMap;
 
+use prost::Message as _;
 use proto::msg::{
     GetConversationsHasReadAndMaxSeqReq, GetConversationsHasReadAndMaxSeqResp, GetLastMessageReq,
-    GetLastMessageResp, GetSeqMessageReq, GetSeqMessageResp, Seqs,
+    GetLastMessageResp, GetSeqMessageReq, GetSeqMessageResp, GetServerTimeReq, GetServerTimeResp,
+    Seqs,
 };
 use proto::sdkws::{
-    GetMaxSeqReq, GetMaxSeqResp, PullMessageBySeqsReq, PullMessageBySeqsResp, PullMsgs, SeqRange,
+    GetMaxSeqReq, GetMaxSeqResp, MsgData, PullMessageBySeqsReq, PullMessageBySeqsResp, PullMsgs,
+    SeqRange,
 };
 use store::message_log::ERASED;
 use store::{Direction, Read, message_log, schema};
 
-use super::view::{Shown, window};
+use super::view::{Shown, placeholder, window};
 use crate::Services;
 use crate::access::{Caller, takes_part};
 use crate::conversation;
@@ -19,8 +22,11 @@ use crate::error::{Result, ServiceError};
 
 const DESCENDING: i32 = 1;
 
-/// Messages in one answer; a range that would bring more is cut to its newest ones.
-const MAX_MESSAGES: i64 = 2_000;
+/// Messages in one answer, and their bytes; a range that would bring more is cut to its newest.
+const MAX_MESSAGES: i64 = 10_000;
+const MAX_BYTES: usize = 8 << 20;
+/// Rows looked through for the newest message that is not erased.
+const MAX_STEPS: usize = 10_000;
 /// Conversations or ranges in one request.
 const MAX_RANGES: usize = 10_000;
 
@@ -29,10 +35,14 @@ impl Services {
     pub fn max_seqs(&self, caller: &Caller, request: &GetMaxSeqReq) -> Result<GetMaxSeqResp> {
         caller.must_be(&request.user_id)?;
         let view = self.store().view();
-        let mut ids = vec![conversation_id::own_stream(&request.user_id)];
-        for (chat, _) in conversation::list(&view, &request.user_id)? {
-            ids.push(conversation_id::stream_of(&chat));
-            ids.push(chat);
+        let user_id = request.user_id.as_str();
+        let mut ids = vec![conversation_id::own_stream(user_id)];
+        for (chat, _) in conversation::list(&view, user_id)? {
+            // Clients make records of whatever conversation they like.
+            if takes_part(&view, user_id, &chat)? {
+                ids.push(conversation_id::stream_of(&chat));
+                ids.push(chat);
+            }
         }
         let mut max_seqs = BTreeMap::new();
         for id in ids {
@@ -58,11 +68,11 @@ impl Services {
             return Err(ServiceError::args(format!("at most {MAX_RANGES} ranges")));
         }
         let mut answer = PullMessageBySeqsResp::default();
-        let mut left = MAX_MESSAGES;
+        let mut budget = Budget::new();
         for range in &request.seq_ranges {
             let view = self.store().view();
             let Some(pulled) =
-                pull_range(&view, &request.user_id, range, request.order, &mut left)?
+                pull_range(&view, &request.user_id, range, request.order, &mut budget)?
             else {
                 continue;
             };
@@ -87,13 +97,15 @@ impl Services {
             return Err(ServiceError::args(format!("at most {MAX_RANGES} conversations")));
         }
         let mut answer = GetSeqMessageResp::default();
-        let mut left = MAX_MESSAGES;
+        let mut budget = Budget::new();
         for wanted in &request.conversations {
             let view = self.store().view();
             let (user_id, id) = (request.user_id.as_str(), wanted.conversation_id.as_str());
             let mut pulled = PullMsgs::default();
-            if let Some(window) = window(&view, user_id, id)? {
-                let shown = Shown::new(&view, user_id, id, window.number);
+            {
+                // Whoever has no part in it finds an empty conversation.
+                let window = window(&view, user_id, id)?.unwrap_or_default();
+                let shown = Shown::new(&view, user_id, id, &window)?;
                 for &seq in wanted.seqs.iter().filter(|seq| **seq > 0) {
                     if seq < window.low {
                         if request.order == DESCENDING {
@@ -103,9 +115,10 @@ impl Services {
                         if request.order != DESCENDING {
                             (pulled.is_end, pulled.end_seq) = (true, window.high);
                         }
-                    } else if left > 0 {
-                        left -= 1;
-                        pulled.msgs.push(shown.at(seq)?);
+                    } else if !budget.is_spent() {
+                        let message = shown.at(seq)?;
+                        budget.spend(&message);
+                        pulled.msgs.push(message);
                     }
                 }
             }
@@ -152,6 +165,15 @@ impl Services {
         Ok(answer)
     }
 
+    /// The time of the node.
+    pub fn get_server_time(
+        &self,
+        _caller: &Caller,
+        _request: &GetServerTimeReq,
+    ) -> Result<GetServerTimeResp> {
+        Ok(GetServerTimeResp { server_time: self.now() })
+    }
+
     /// The newest message of each conversation, as the user sees it.
     pub fn last_messages(
         &self,
@@ -178,17 +200,38 @@ pub(crate) fn newest_shown(
     from: &impl Read,
     user_id: &str,
     conversation_id: &str,
-) -> Result<Option<proto::sdkws::MsgData>> {
+) -> Result<Option<MsgData>> {
     let Some(window) = window(from, user_id, conversation_id)? else { return Ok(None) };
     let (low, high) = (window.low, window.high);
-    for row in message_log::messages(from, window.number, low, high, Direction::Descending) {
+    let rows = message_log::messages(from, window.number, low, high, Direction::Descending);
+    for row in rows.take(MAX_STEPS) {
         let (_, message) = row?;
         if message.status < ERASED {
-            let shown = Shown::new(from, user_id, conversation_id, window.number);
-            return shown.show(message).map(Some);
+            return Shown::new(from, user_id, conversation_id, &window)?.show(message).map(Some);
         }
     }
     Ok(None)
+}
+
+/// What one answer may still hold.
+struct Budget {
+    messages: i64,
+    bytes: usize,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { messages: MAX_MESSAGES, bytes: MAX_BYTES }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+
+    fn spend(&mut self, message: &MsgData) {
+        self.messages -= 1;
+        self.bytes = self.bytes.saturating_sub(message.encoded_len());
+    }
 }
 
 fn pull_range(
@@ -196,39 +239,51 @@ fn pull_range(
     user_id: &str,
     range: &SeqRange,
     order: i32,
-    left: &mut i64,
+    budget: &mut Budget,
 ) -> Result<Option<PullMsgs>> {
     let id = range.conversation_id.as_str();
     let Some(window) = window(view, user_id, id)? else { return Ok(None) };
-    let begin = range.begin.max(window.low).max(1);
+    let mut begin = range.begin.max(window.low).max(1);
     let end = range.end.min(window.high);
-    if end < begin {
-        return Ok(None);
+    if !window.stream {
+        begin = begin.max(end.saturating_sub(range.num.max(0)).saturating_add(1));
     }
-    let span = end - begin + 1;
-    let wanted = if conversation_id::is_stream(id) { span } else { span.min(range.num.max(0)) };
-    let count = wanted.min(*left);
-    *left -= count;
-    let shown = Shown::new(view, user_id, id, window.number);
-    let first = end - count + 1;
+    let shown = Shown::new(view, user_id, id, &window)?;
+    // Newest first, so that the oldest are left out if it gets too much.
     let mut msgs = Vec::new();
-    let mut next = first;
-    for row in message_log::messages(view, window.number, first, end, Direction::Ascending) {
-        let (seq, message) = row?;
-        while next < seq {
-            msgs.push(shown.at(next)?);
-            next += 1;
-        }
-        msgs.push(if message_log::is_erased(&message) {
-            shown.at(seq)?
-        } else {
-            shown.show(message)?
-        });
-        next = seq + 1;
+    let mut rows = message_log::messages(view, window.number, begin, end, Direction::Descending);
+    let mut row = rows.next().transpose()?;
+    let mut seq = end;
+    while seq >= begin && !budget.is_spent() {
+        let message = match row.take() {
+            Some((at, message)) if at == seq => {
+                row = rows.next().transpose()?;
+                if message_log::is_erased(&message) { None } else { Some(shown.show(message)?) }
+            }
+            other => {
+                row = other;
+                None
+            }
+        };
+        let message = message.unwrap_or_else(|| placeholder(seq, 0));
+        budget.spend(&message);
+        msgs.push(message);
+        seq -= 1;
     }
-    while next <= end {
-        msgs.push(shown.at(next)?);
-        next += 1;
+    msgs.reverse();
+    // A gap takes the time of the message before it.
+    for at in 0..msgs.len() {
+        let before = at.checked_sub(1).and_then(|before| msgs.get(before)).map(|m| m.send_time);
+        let Some(message) = msgs.get_mut(at) else { break };
+        if message.send_time == 0 && message.client_msg_id.is_empty() {
+            *message = match before {
+                Some(send_time) => placeholder(message.seq, send_time),
+                None => shown.at(message.seq)?,
+            };
+        }
+    }
+    if msgs.is_empty() {
+        return Ok(None);
     }
     let is_end =
         if order == DESCENDING { range.begin <= window.low } else { window.high <= range.end };
@@ -240,11 +295,15 @@ pub(crate) fn seqs(from: &impl Read, user_id: &str, conversation_id: &str) -> Re
     if !takes_part(from, user_id, conversation_id)? {
         return Ok(Seqs::default());
     }
-    let (mut max_seq, max_seq_time) = message_log::newest(from, conversation_id)?;
+    let (mut max_seq, mut max_seq_time) = message_log::newest(from, conversation_id)?;
     if let Some(record) = schema::CONVERSATIONS.get(from, (user_id, conversation_id))?
         && record.max_seq != 0
     {
         max_seq = record.max_seq;
+        // What is said later is no longer the user's business, nor is when.
+        let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
+        let last = schema::MESSAGES.get(from, (head.number, max_seq.cast_unsigned()))?;
+        max_seq_time = last.map_or(0, |last| last.send_time);
     }
     let position = schema::READ_POSITIONS.get(from, (user_id, conversation_id))?;
     let has_read_seq = position.map_or(0, |position| position.read_seq);

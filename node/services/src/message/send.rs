@@ -3,15 +3,17 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::msg::SendMsgResp;
 use proto::sdkws::MsgData;
+use store::record::Number;
 use store::{Read, schema};
 
+use super::mention::mark_named;
 use crate::access::{Caller, role};
-use crate::change::audience;
+use crate::change::{Change, audience, taken};
 use crate::conversation_id::{self, GROUP, NOTIFICATION, SINGLE};
 use crate::delivery::{Delivery, Push, Reply};
 use crate::error::{Result, ServiceError};
 use crate::notification::{is_system, kind};
-use crate::{Services, platform};
+use crate::{Services, user};
 
 const SENDING: i32 = 1;
 const SENT: i32 = 2;
@@ -28,6 +30,15 @@ const SYSTEM_ACCOUNT: i32 = 2;
 const NOT_RECEIVE: i32 = 1;
 const NOT_NOTIFY: i32 = 2;
 
+/// What goes along with a message.
+#[derive(Default)]
+pub(crate) struct Sending {
+    /// Answers the sender before the message is pushed to anybody.
+    pub(crate) reply: Option<Reply>,
+    /// Notes under the operation ID that it was sent.
+    pub(crate) noted: bool,
+}
+
 impl Services {
     /// Sends a message of a user; answers once it is durable and has its place in the order.
     ///
@@ -35,15 +46,21 @@ impl Services {
     pub async fn send_message(
         &self,
         caller: &Caller,
-        message: MsgData,
+        mut message: MsgData,
         reply: Option<Reply>,
     ) -> Result<SendMsgResp> {
-        caller.must_be(&message.send_id)?;
-        let system = is_system(message.content_type) && message.content_type != kind::OA;
-        if system && !caller.is_admin {
-            return Err(ServiceError::args("only the node sends messages of this content type"));
+        if message.send_id.is_empty() {
+            return Err(ServiceError::args("sendID is empty"));
         }
-        self.send_checked(caller, message, reply).await
+        caller.must_be(&message.send_id)?;
+        if !caller.is_admin {
+            self.check_ordinary(&message)?;
+            // The node's own clock orders messages; only admins may say when something was sent.
+            message.send_time = 0;
+            message.status = SENT;
+            message.is_read = false;
+        }
+        self.send_checked(caller, message, Sending { reply, noted: false }).await
     }
 
     /// As [`send_message`](Self::send_message), for a sender who was checked otherwise.
@@ -51,71 +68,37 @@ impl Services {
         &self,
         caller: &Caller,
         mut message: MsgData,
-        reply: Option<Reply>,
+        sending: Sending,
     ) -> Result<SendMsgResp> {
         self.check_shape(&message)?;
         message.server_msg_id = self.new_id();
+        if message.client_msg_id.is_empty() {
+            message.client_msg_id = self.new_id();
+        }
         message.seq = 0;
         if message.status == SENDING {
             message.status = SENT;
         }
-        // The node's own clock orders messages; only admins may say when something was sent.
-        if !caller.is_admin {
-            message.send_time = 0;
-        }
+        // A time to come would hold up the order of all that follows.
+        message.send_time = message.send_time.min(self.now());
         force_options(&mut message);
         {
             let view = self.store().view();
             match message.session_type {
                 SINGLE => self.check_single(&view, &mut message)?,
                 GROUP => self.check_group(&view, &message)?,
-                _ => {}
+                _ => drop(user::must_exist(&view, &message.recv_id)?),
             }
         }
         if message.options.get("history") == Some(&false) {
-            return Ok(self.send_unstored(caller, message, reply).await);
+            return self.send_unstored(caller, message, sending).await;
         }
-        let at_users = (message.session_type == GROUP
-            && message.content_type == 106
-            && !message.at_user_id_list.is_empty())
-        .then(|| (message.group_id.clone(), message.at_user_id_list.clone()));
-        let sender = message.send_id.clone();
-        let response = self
-            .change(caller, move |change| {
-                // The sender may have left while the message was on its way here.
-                if message.session_type == GROUP && !change.caller.is_admin {
-                    let key = (message.group_id.as_str(), message.send_id.as_str());
-                    if !schema::MEMBERS.contains(change.tx, key)? {
-                        return Err(ServiceError::NotInGroup(message.send_id.clone()));
-                    }
-                }
-                let appended = change.append(&message, true)?;
-                let stored;
-                let sent = if appended.repeated {
-                    stored = MsgData::decode(appended.message.clone())
-                        .map_err(|error| ServiceError::Internal(error.to_string()))?;
-                    &stored
-                } else {
-                    &message
-                };
-                let response = SendMsgResp {
-                    server_msg_id: sent.server_msg_id.clone(),
-                    client_msg_id: sent.client_msg_id.clone(),
-                    send_time: appended.send_time,
-                    modify: None,
-                };
-                if let Some(reply) = reply {
-                    change.reply(reply, response.clone());
-                }
-                if !appended.repeated {
-                    let (conversation, _) = conversation_id::of_message(&message);
-                    change.push(&conversation, &appended.message, audience(&message, &[]));
-                }
-                Ok(response)
-            })
-            .await?;
-        if let Some((group_id, users)) = at_users {
-            self.mark_mentioned(caller, &sender, group_id, users);
+        let message = Arc::new(message);
+        let sent = Arc::clone(&message);
+        let (response, to_all) =
+            self.change(caller, move |change| store(change, &sent, sending)).await?;
+        if to_all {
+            tokio::spawn(self.clone().mark_everybody(message.group_id.clone()));
         }
         Ok(response)
     }
@@ -124,27 +107,51 @@ impl Services {
         &self,
         caller: &Caller,
         mut message: MsgData,
-        reply: Option<Reply>,
-    ) -> SendMsgResp {
+        sending: Sending,
+    ) -> Result<SendMsgResp> {
         if message.send_time == 0 {
             message.send_time = self.now();
         }
-        let response = SendMsgResp {
-            server_msg_id: message.server_msg_id.clone(),
-            client_msg_id: message.client_msg_id.clone(),
-            send_time: message.send_time,
-            modify: None,
-        };
-        let (conversation, _) = conversation_id::of_message(&message);
+        let (conversation, parties) = conversation_id::of_message(&message);
+        let head = schema::CONVERSATION_HEADS.get(&self.store().view(), &conversation)?;
+        if head.is_some_and(|head| !head.same_parties(&parties)) {
+            return Err(taken(&conversation));
+        }
+        if sending.noted {
+            self.change(caller, |change| {
+                note_sent(change);
+                Ok(())
+            })
+            .await?;
+        }
+        let response = response(&message, message.send_time);
         let push = Push::new(&conversation, &message.encode_to_vec(), &caller.operation_id);
         let mut deliveries = Vec::with_capacity(2);
-        deliveries.extend(reply.map(|reply| Delivery::Reply(reply, response.clone())));
+        let answered = Box::new(response.clone());
+        deliveries.extend(sending.reply.map(|reply| Delivery::Reply(reply, answered)));
         deliveries.push(Delivery::Push(audience(&message, &[]), Arc::new(push)));
         self.inner.outbox.send(deliveries).await;
-        response
+        Ok(response)
     }
 
-    fn check_shape(&self, message: &MsgData) -> Result<()> {
+    /// What only admins and the system's own accounts may send.
+    fn check_ordinary(&self, message: &MsgData) -> Result<()> {
+        if is_system(message.content_type) && message.content_type != kind::OA {
+            return Err(ServiceError::args("only the node sends messages of this content type"));
+        }
+        if conversation_id::is_notification(message) {
+            return Err(ServiceError::args("only the node sends notifications"));
+        }
+        if message.session_type == NOTIFICATION && message.content_type == kind::OA {
+            let account = schema::USERS.get(&self.store().view(), &message.send_id)?;
+            if account.is_none_or(|account| account.app_manger_level < SYSTEM_ACCOUNT) {
+                return Err(ServiceError::denied("only system accounts send such messages"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_shape(&self, message: &MsgData) -> Result<()> {
         if message.send_id.is_empty() {
             return Err(ServiceError::args("sendID is empty"));
         }
@@ -160,6 +167,9 @@ impl Services {
         let limit = self.settings().message_max_bytes;
         if message.encoded_len() > limit {
             return Err(ServiceError::args(format!("the message is larger than {limit} bytes")));
+        }
+        if message.session_type == GROUP && message.group_id.is_empty() {
+            return Err(ServiceError::args("groupID is empty"));
         }
         if message.session_type != GROUP && message.recv_id.is_empty() {
             return Err(ServiceError::args("recvID is empty"));
@@ -196,7 +206,11 @@ impl Services {
             let chat = conversation_id::single(sender, receiver);
             option = schema::CONVERSATIONS
                 .get(view, (receiver, &chat))?
+                .filter(|conversation| conversation.user_id == sender)
                 .map_or(0, |conversation| conversation.recv_msg_opt);
+            if option == NOT_RECEIVE && message.content_type == kind::READ_RECEIPT {
+                option = 0;
+            }
         }
         match option {
             NOT_RECEIVE => Err(ServiceError::args("the message is not sent")),
@@ -236,17 +250,57 @@ impl Services {
         }
         Ok(())
     }
+}
 
-    /// Sets the "at me" mark on the conversations of those a group message mentions.
-    fn mark_mentioned(
-        &self,
-        _caller: &Caller,
-        _sender: &str,
-        _group_id: String,
-        _users: Vec<String>,
-    ) {
-        let _ = platform::IOS;
+/// Stores a message and pushes it; also says whether it mentions everybody.
+fn store(
+    change: &mut Change<'_, '_>,
+    message: &MsgData,
+    sending: Sending,
+) -> Result<(SendMsgResp, bool)> {
+    // The sender may have left while the message was on its way here.
+    if message.session_type == GROUP && !change.caller.is_admin {
+        let key = (message.group_id.as_str(), message.send_id.as_str());
+        if !schema::MEMBERS.contains(change.tx, key)? {
+            return Err(ServiceError::NotInGroup(message.send_id.clone()));
+        }
     }
+    let appended = change.append(message, true)?;
+    let response = if appended.repeated {
+        let first = MsgData::decode(appended.message.clone())
+            .map_err(|error| ServiceError::Internal(error.to_string()))?;
+        response(&first, appended.send_time)
+    } else {
+        response(message, appended.send_time)
+    };
+    if let Some(reply) = sending.reply {
+        change.reply(reply, response.clone());
+    }
+    if sending.noted {
+        note_sent(change);
+    }
+    if appended.repeated {
+        return Ok((response, false));
+    }
+    let (conversation, _) = conversation_id::of_message(message);
+    change.push(&conversation, &appended.message, audience(message, &[]));
+    let to_all = mark_named(change, message)?;
+    Ok((response, to_all))
+}
+
+pub(super) fn response(message: &MsgData, send_time: i64) -> SendMsgResp {
+    SendMsgResp {
+        server_msg_id: message.server_msg_id.clone(),
+        client_msg_id: message.client_msg_id.clone(),
+        send_time,
+        modify: None,
+    }
+}
+
+/// Notes that what was asked for under this operation ID has been sent.
+pub(super) fn note_sent(change: &mut Change<'_, '_>) {
+    let operation_id = change.caller.operation_id.clone();
+    schema::SEND_STATUS.put(change.tx, &operation_id, &Number { value: change.now });
 }
 
 /// Switches off what messages of some types never do.

@@ -4,8 +4,8 @@ use proto::sdkws::MsgData;
 use serde::Serialize;
 use serde_json::Value;
 use store::message_log::ERASED;
-use store::record::{MessageMarks, Revoke};
-use store::{Read, message_log, schema};
+use store::record::{ConversationHead, MessageMarks, Revoke};
+use store::{Direction, Read, message_log, schema};
 
 use crate::change::json;
 use crate::conversation;
@@ -14,9 +14,18 @@ use crate::error::Result;
 use crate::notification::{detail, kind};
 
 const QUOTE: i32 = 114;
+/// `{}` as some clients write it.
+const EMPTY_BASE64: &str = "e30=";
+/// Rows looked back for the time of a gap.
+const MAX_STEPS: usize = 256;
+
+/// What stands for a message that is gone.
+pub(crate) fn placeholder(seq: i64, send_time: i64) -> MsgData {
+    MsgData { seq, status: ERASED, send_time, ..Default::default() }
+}
 
 /// What of a conversation a user may see.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Window {
     /// Number of the conversation's log.
     pub(crate) number: u64,
@@ -24,6 +33,22 @@ pub(crate) struct Window {
     pub(crate) low: i64,
     /// Highest visible seq.
     pub(crate) high: i64,
+    /// It is a notification stream.
+    pub(crate) stream: bool,
+}
+
+/// All that is left of a conversation, whoever asks; `None` if there is no such conversation.
+pub(crate) fn readable(from: &impl Read, conversation_id: &str) -> Result<Option<Window>> {
+    let Some(head) = schema::CONVERSATION_HEADS.get(from, conversation_id)? else {
+        return Ok(None);
+    };
+    window_of(from, conversation_id, &head).map(Some)
+}
+
+fn window_of(from: &impl Read, conversation_id: &str, head: &ConversationHead) -> Result<Window> {
+    let (newest, _) = message_log::newest_of(from, head.number)?;
+    let stream = conversation_id::is_stream(conversation_id);
+    Ok(Window { number: head.number, low: head.min_seq, high: newest, stream })
 }
 
 /// The window of a user on a conversation; `None` if the user has no part in it.
@@ -38,23 +63,23 @@ pub(crate) fn window(
     let Some(head) = schema::CONVERSATION_HEADS.get(from, conversation_id)? else {
         return Ok(None);
     };
-    let (newest, _) = message_log::newest_of(from, head.number)?;
-    let mut window = Window { number: head.number, low: head.min_seq, high: newest };
-    if conversation_id::is_stream(conversation_id) {
-        let open = if head.group_id.is_empty() {
-            head.pair.iter().any(|user| user == user_id)
-        } else {
-            schema::MEMBERS.contains(from, (&head.group_id, user_id))?
-        };
-        return Ok(open.then_some(window));
-    }
+    let mut window = window_of(from, conversation_id, &head)?;
     // The pair is kept with the conversation: an ID that another pair's IDs join to is no key.
-    if head.group_id.is_empty() && !head.pair.iter().any(|user| user == user_id) {
-        return Ok(None);
+    let present = if head.group_id.is_empty() {
+        head.pair.iter().any(|user| user == user_id)
+    } else {
+        schema::MEMBERS.contains(from, (&head.group_id, user_id))?
+    };
+    if window.stream {
+        return Ok(present.then_some(window));
     }
     let Some(record) = conversation::find(from, user_id, conversation_id)? else {
         return Ok(None);
     };
+    // Who has left a group sees it up to there; a record without that says nothing about the past.
+    if !present && (head.group_id.is_empty() || record.max_seq == 0) {
+        return Ok(None);
+    }
     window.low = window.low.max(record.min_seq);
     if record.max_seq != 0 {
         window.high = window.high.min(record.max_seq);
@@ -66,8 +91,9 @@ pub(crate) fn window(
 pub(crate) struct Shown<'a, R> {
     from: &'a R,
     user_id: &'a str,
-    conversation_id: &'a str,
     number: u64,
+    /// In a chat of two: who, and up to where each has reported to have read.
+    receipts: Vec<(String, i64)>,
 }
 
 impl<'a, R: Read> Shown<'a, R> {
@@ -75,9 +101,17 @@ impl<'a, R: Read> Shown<'a, R> {
         from: &'a R,
         user_id: &'a str,
         conversation_id: &'a str,
-        number: u64,
-    ) -> Self {
-        Self { from, user_id, conversation_id, number }
+        window: &Window,
+    ) -> Result<Self> {
+        let mut receipts = Vec::new();
+        if !window.stream && conversation_id.starts_with("si_") {
+            let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?;
+            for user in head.map(|head| head.pair).unwrap_or_default() {
+                let position = schema::READ_POSITIONS.get(from, (&user, conversation_id))?;
+                receipts.push((user, position.map_or(0, |position| position.receipt_seq)));
+            }
+        }
+        Ok(Self { from, user_id, number: window.number, receipts })
     }
 
     /// The message at `seq`; a placeholder where there is none.
@@ -85,32 +119,39 @@ impl<'a, R: Read> Shown<'a, R> {
         let key = (self.number, seq.cast_unsigned());
         match schema::MESSAGES.get(self.from, key)? {
             Some(message) if !message_log::is_erased(&message) => self.show(message),
-            _ => self.placeholder(seq),
+            erased => self.placeholder(seq, erased.map_or(0, |erased| erased.send_time)),
         }
     }
 
     /// A stand-in for a message that is gone: its seq, status 4, and the time of the one before.
     ///
-    /// Clients sort by time; without it they would ask for the gap again and again.
-    fn placeholder(&self, seq: i64) -> Result<MsgData> {
-        use store::Direction::Descending;
+    /// Clients sort by time; without it they would ask for the gap again and again. In a long row of
+    /// gaps it is the time of the gap itself, which sorts as well.
+    fn placeholder(&self, seq: i64, own_time: i64) -> Result<MsgData> {
         let mut send_time = 0;
-        for row in message_log::messages(self.from, self.number, 0, seq, Descending) {
+        let rows = message_log::messages(self.from, self.number, 0, seq, Direction::Descending);
+        for (steps, row) in rows.enumerate() {
             let (_, message) = row?;
             if !message_log::is_erased(&message) {
                 send_time = message.send_time;
                 break;
             }
+            if steps == MAX_STEPS {
+                send_time = own_time;
+                break;
+            }
         }
-        Ok(MsgData { seq, status: ERASED, send_time, ..Default::default() })
+        Ok(placeholder(seq, send_time))
     }
 
     /// A stored message as the user sees it.
     pub(crate) fn show(&self, mut message: MsgData) -> Result<MsgData> {
         let key = (self.number, message.seq.cast_unsigned());
         let marks = schema::MESSAGE_MARKS.get(self.from, key)?.unwrap_or_default();
-        if message.session_type == SINGLE && !conversation_id::is_stream(self.conversation_id) {
-            message.is_read = marks.read || self.is_read(&message)?;
+        if message.session_type == SINGLE && message.send_id != message.recv_id {
+            message.is_read = self.receipts.iter().any(|(user, through)| {
+                *user == message.recv_id && (marks.read || message.seq <= *through)
+            });
         }
         self.apply_marks(&mut message, &marks)?;
         if message.content_type == QUOTE {
@@ -119,14 +160,9 @@ impl<'a, R: Read> Shown<'a, R> {
         Ok(message)
     }
 
-    fn is_read(&self, message: &MsgData) -> Result<bool> {
-        let key = (message.recv_id.as_str(), self.conversation_id);
-        let position = schema::READ_POSITIONS.get(self.from, key)?;
-        Ok(position.is_some_and(|position| position.receipt_seq >= message.seq))
-    }
-
     fn apply_marks(&self, message: &mut MsgData, marks: &MessageMarks) -> Result<()> {
-        if marks.deleted_by.iter().any(|user| user == self.user_id) {
+        let key = (self.number, message.seq.cast_unsigned(), self.user_id);
+        if schema::HIDDEN_MESSAGES.contains(self.from, key)? {
             message.content = Default::default();
             message.status = ERASED;
         }
@@ -145,18 +181,31 @@ impl<'a, R: Read> Shown<'a, R> {
         let Some(quoted) = content.get_mut("quoteMessage").and_then(Value::as_object_mut) else {
             return Ok(());
         };
-        let Some(seq) = quoted.get("seq").and_then(Value::as_i64).filter(|seq| *seq > 0) else {
-            return Ok(());
-        };
+        let mut repaired = false;
+        if quoted.get("content").and_then(Value::as_str) == Some(EMPTY_BASE64) {
+            quoted.insert("content".into(), "{}".into());
+            repaired = true;
+        }
+        if let Some(revoked) = self.revoked_at(quoted.get("seq").and_then(Value::as_i64))? {
+            quoted.retain(|name, _| !name.ends_with("Elem"));
+            quoted.insert("contentType".into(), kind::REVOKE.into());
+            quoted.insert("content".into(), revoked.into());
+            repaired = true;
+        }
+        if repaired {
+            message.content = json(&content)?.into();
+        }
+        Ok(())
+    }
+
+    /// What the message at `seq` says, if it was revoked.
+    fn revoked_at(&self, seq: Option<i64>) -> Result<Option<String>> {
+        let Some(seq) = seq.filter(|seq| *seq > 0) else { return Ok(None) };
         let key = (self.number, seq.cast_unsigned());
         let marks = schema::MESSAGE_MARKS.get(self.from, key)?.unwrap_or_default();
-        let Some(revoke) = marks.revoke else { return Ok(()) };
-        let Some(source) = schema::MESSAGES.get(self.from, key)? else { return Ok(()) };
-        quoted.retain(|name, _| !name.ends_with("Elem"));
-        quoted.insert("contentType".into(), kind::REVOKE.into());
-        quoted.insert("content".into(), revoked_content(&source, &revoke)?.into());
-        message.content = json(&content)?.into();
-        Ok(())
+        let Some(revoke) = marks.revoke else { return Ok(None) };
+        let Some(source) = schema::MESSAGES.get(self.from, key)? else { return Ok(None) };
+        revoked_content(&source, &revoke).map(Some)
     }
 }
 

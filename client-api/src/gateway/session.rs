@@ -1,0 +1,386 @@
+//! The life of one connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt as _, StreamExt as _};
+use proto::envelope::{self, Request, Response};
+use proto::sdkws::MsgData;
+use services::hub::{Connection, Outgoing, Registered};
+use services::{Caller, Services};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::Wire;
+use super::handshake::Handshake;
+use super::heartbeat::{self, Heartbeat};
+use super::opcode::{self, id};
+use crate::error_code::ApiError;
+
+/// A connection that says nothing for so long is dead.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// Time between pings; clients that send nothing of their own live on them.
+const PING_EVERY: Duration = Duration::from_secs(27);
+/// A client that takes nothing for so long is dead.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Sends of one connection under way at the same time.
+const MAX_SENDS: usize = 64;
+/// Pause between the answer to a send and the push of the same message to the sender's JS SDK, which
+/// only knows its own message again once it has seen the answer; frames that arrive together are
+/// handled side by side there.
+const AFTER_ANSWER: Duration = Duration::from_millis(2);
+/// Frames written before the socket is flushed.
+const WRITE_BATCH: usize = 64;
+/// Most bytes of a frame once inflated.
+const MAX_INFLATED_BYTES: usize = 1024 * 1024;
+/// Longest operation ID or msgIncr; pushes and answers carry them on.
+const MAX_TRACE_BYTES: usize = 256;
+
+/// A send under way; ends with the answer to write if it was refused.
+type Send = Pin<Box<dyn Future<Output = Option<Bytes>> + std::marker::Send>>;
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// Nothing more is said.
+    Drop,
+    /// A closing handshake is begun.
+    Close(CloseCode),
+}
+
+pub(super) struct Session<S> {
+    services: Services,
+    caller: Caller,
+    wire: Wire,
+    wants_result: bool,
+    connection: Arc<Connection>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    closed: CancellationToken,
+    socket: WebSocketStream<S>,
+    sends: FuturesUnordered<Send>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    pub(super) fn new(
+        services: Services,
+        handshake: Handshake,
+        registered: Registered,
+        socket: WebSocketStream<S>,
+    ) -> Self {
+        let caller = Caller {
+            user_id: handshake.user_id,
+            platform_id: handshake.platform_id,
+            operation_id: handshake.operation_id,
+            is_admin: handshake.is_admin,
+        };
+        Self {
+            services,
+            caller,
+            wire: handshake.wire,
+            wants_result: handshake.wants_result,
+            connection: registered.connection,
+            outgoing: registered.outgoing,
+            closed: registered.closed,
+            socket,
+            sends: FuturesUnordered::new(),
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn run(mut self, stop: &CancellationToken) {
+        tracing::debug!(
+            user_id = self.caller.user_id,
+            platform_id = self.caller.platform_id,
+            operation_id = self.caller.operation_id,
+            "connected"
+        );
+        let end = match self.greet().await {
+            Ok(()) => self.serve(stop).await,
+            Err(end) => end,
+        };
+        tracing::debug!(user_id = self.caller.user_id, ?end, "disconnected");
+        if let End::Close(code) = end {
+            let frame = CloseFrame { code, reason: "".into() };
+            let close = async {
+                let _ = self.socket.close(Some(frame)).await;
+                while let Some(Ok(_)) = self.socket.next().await {}
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), close).await;
+        }
+    }
+
+    async fn greet(&mut self) -> Result<(), End> {
+        if !self.wants_result {
+            return Ok(());
+        }
+        let greeting = r#"{"errCode":0,"errMsg":"","errDlt":""}"#;
+        self.write([Message::text(greeting)]).await
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) -> End {
+        let mut heard = Instant::now();
+        let mut ping_at = heard + PING_EVERY;
+        let mut batch = Vec::new();
+        let timer = tokio::time::sleep_until(ping_at);
+        let mut timer = std::pin::pin!(timer);
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                () = self.closed.cancelled() => Err(End::Drop),
+                () = stop.cancelled() => Err(self.finish().await),
+                count = self.outgoing.recv_many(&mut batch, WRITE_BATCH) => {
+                    if count == 0 { Err(End::Drop) } else { self.write_batch(&mut batch).await }
+                }
+                Some(refused) = self.sends.next(), if !self.sends.is_empty() => {
+                    match refused {
+                        Some(frame) => self.write([Message::binary(frame)]).await,
+                        None => Ok(()),
+                    }
+                }
+                frame = self.socket.next(), if self.sends.len() < MAX_SENDS => {
+                    heard = Instant::now();
+                    match frame {
+                        Some(frame) => self.read(frame).await,
+                        None => Err(End::Drop),
+                    }
+                }
+                () = timer.as_mut() => {
+                    let now = Instant::now();
+                    if now >= heard + READ_DEADLINE && self.sends.is_empty() {
+                        Err(End::Drop)
+                    } else if now >= ping_at {
+                        ping_at = now + PING_EVERY;
+                        self.write([Message::Ping(Bytes::new())]).await
+                    } else {
+                        Ok(())
+                    }
+                    .inspect(|()| {
+                        let deadline = (heard + READ_DEADLINE).max(now + Duration::from_secs(1));
+                        timer.as_mut().reset(ping_at.min(deadline));
+                    })
+                }
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    /// Answers what is under way before the node stops.
+    async fn finish(&mut self) -> End {
+        let ended = async {
+            while let Some(refused) = self.sends.next().await {
+                if let Some(frame) = refused {
+                    self.write([Message::binary(frame)]).await?;
+                }
+            }
+            let mut batch = Vec::new();
+            while let Ok(outgoing) = self.outgoing.try_recv() {
+                batch.push(outgoing);
+            }
+            self.write_batch(&mut batch).await
+        };
+        match tokio::time::timeout(WRITE_DEADLINE, ended).await {
+            Ok(Ok(())) => End::Close(CloseCode::Away),
+            _ => End::Drop,
+        }
+    }
+
+    async fn read(&mut self, frame: Result<Message, tungstenite::Error>) -> Result<(), End> {
+        match frame {
+            Ok(Message::Binary(frame)) => self.request(frame).await,
+            Ok(Message::Text(text)) => match heartbeat::read(&text) {
+                Heartbeat::Reply(pong) => self.write([Message::text(pong)]).await,
+                Heartbeat::Ignore => Ok(()),
+                Heartbeat::Invalid => Err(End::Drop),
+            },
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(()),
+            // The answer to a close frame is written while the end of the stream is awaited.
+            Ok(Message::Close(_)) => {
+                let _ = tokio::time::timeout(WRITE_DEADLINE, self.socket.next()).await;
+                Err(End::Drop)
+            }
+            Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                Err(End::Close(CloseCode::Size))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot read");
+                Err(End::Drop)
+            }
+        }
+    }
+
+    async fn request(&mut self, frame: Bytes) -> Result<(), End> {
+        let Wire { encoding, gzip } = self.wire;
+        let request = envelope::decode_request(&frame, encoding, gzip, MAX_INFLATED_BYTES)
+            .map_err(|error| {
+                tracing::debug!(%error, user_id = self.caller.user_id, "cannot decode a frame");
+                End::Drop
+            })?;
+        if request.send_id != self.caller.user_id
+            || !opcode::OPCODES.contains(&request.req_identifier)
+            || request.operation_id.len() > MAX_TRACE_BYTES
+            || request.msg_incr.len() > MAX_TRACE_BYTES
+        {
+            tracing::debug!(user_id = self.caller.user_id, "a frame breaks the protocol");
+            return Err(End::Drop);
+        }
+        let caller = Caller { operation_id: request.operation_id.clone(), ..self.caller.clone() };
+        if request.req_identifier == id::SEND_MESSAGE {
+            return self.start_send(caller, request).await;
+        }
+        // What was sent before counts for what is asked now.
+        while let Some(refused) = self.sends.next().await {
+            if let Some(frame) = refused {
+                self.write([Message::binary(frame)]).await?;
+            }
+        }
+        let answer = opcode::run(&self.services, &self.connection, &caller, &request).await;
+        let logout = request.req_identifier == id::LOGOUT;
+        let frame = answer_frame(self.wire, &request, answer);
+        self.write([Message::binary(frame)]).await?;
+        if logout { Err(End::Drop) } else { Ok(()) }
+    }
+
+    /// Starts a send; several may wait for the disk together, in the order they came.
+    async fn start_send(&mut self, caller: Caller, request: Request) -> Result<(), End> {
+        let message: MsgData = match opcode::decode(&request) {
+            Ok(message) => message,
+            Err(error) => {
+                let frame = answer_frame(self.wire, &request, Err(error));
+                return self.write([Message::binary(frame)]).await;
+            }
+        };
+        let (services, connection) = (self.services.clone(), Arc::clone(&self.connection));
+        let (wire, asked) = (self.wire, request.clone());
+        let mut send: Send = Box::pin(async move {
+            let reply = Box::new(move |response| {
+                let frame = answer_frame(wire, &asked, Ok(opcode::encode(&response)));
+                connection.enqueue(Outgoing::Frame(frame));
+            });
+            let sent = services.send_message(&caller, message, Some(reply)).await;
+            sent.err().map(|error| answer_frame(wire, &request, Err(error.into())))
+        });
+        // The first poll puts it in its place of the queue.
+        match futures_util::poll!(&mut send) {
+            std::task::Poll::Ready(None) => Ok(()),
+            std::task::Poll::Ready(Some(frame)) => self.write([Message::binary(frame)]).await,
+            std::task::Poll::Pending => {
+                self.sends.push(send);
+                Ok(())
+            }
+        }
+    }
+
+    async fn write_batch(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
+        let mut kicked = false;
+        let wire = self.wire;
+        if wire.encoding == envelope::Encoding::Json {
+            self.write_answers(batch).await?;
+        }
+        let frames = batch.drain(..).map(|outgoing| match outgoing {
+            Outgoing::Push(push) => push.frame(kind(wire), |push| {
+                let response = Response {
+                    req_identifier: id::PUSH,
+                    operation_id: push.operation_id.clone(),
+                    data: Some(push.data.clone()),
+                    ..Response::default()
+                };
+                envelope::encode_response(&response, wire.encoding, wire.gzip)
+            }),
+            Outgoing::Status(tips) => push_frame(wire, id::ONLINE_STATUS, Some(tips)),
+            Outgoing::Frame(frame) => frame,
+            Outgoing::Kick => {
+                kicked = true;
+                push_frame(wire, id::KICK, None)
+            }
+        });
+        let frames: Vec<Message> = frames.map(Message::binary).collect();
+        self.write(frames).await?;
+        if kicked { Err(End::Drop) } else { Ok(()) }
+    }
+
+    /// Writes the answers in a batch ahead of its pushes, for the JS SDK.
+    async fn write_answers(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
+        let is_answer = |outgoing: &mut Outgoing| matches!(outgoing, Outgoing::Frame(_));
+        let answers: Vec<Message> = batch
+            .extract_if(.., is_answer)
+            .filter_map(|outgoing| match outgoing {
+                Outgoing::Frame(frame) => Some(Message::binary(frame)),
+                _ => None,
+            })
+            .collect();
+        if answers.is_empty() {
+            return Ok(());
+        }
+        self.write(answers).await?;
+        tokio::time::sleep(AFTER_ANSWER).await;
+        Ok(())
+    }
+
+    async fn write(&mut self, frames: impl IntoIterator<Item = Message>) -> Result<(), End> {
+        let written = async {
+            for frame in frames {
+                self.socket.feed(frame).await?;
+            }
+            self.socket.flush().await
+        };
+        // Closed from elsewhere, most likely because its queue is full: it is not waited for.
+        match self.closed.run_until_cancelled(tokio::time::timeout(WRITE_DEADLINE, written)).await {
+            Some(Ok(Ok(()))) => Ok(()),
+            _ => Err(End::Drop),
+        }
+    }
+}
+
+/// Sends one text frame and lets the connection go.
+pub(super) async fn say_last<S>(socket: &mut WebSocketStream<S>, text: String)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _ = tokio::time::timeout(WRITE_DEADLINE, socket.send(Message::text(text))).await;
+}
+
+fn kind(wire: Wire) -> usize {
+    usize::from(wire.encoding == envelope::Encoding::Json) * 2 + usize::from(wire.gzip)
+}
+
+fn push_frame(wire: Wire, req_identifier: i32, data: Option<Bytes>) -> Bytes {
+    let response = Response { req_identifier, data, ..Response::default() };
+    envelope::encode_response(&response, wire.encoding, wire.gzip)
+}
+
+fn answer_frame(wire: Wire, request: &Request, answer: opcode::Answer) -> Bytes {
+    let mut response = Response {
+        req_identifier: request.req_identifier,
+        msg_incr: request.msg_incr.clone(),
+        operation_id: request.operation_id.clone(),
+        ..Response::default()
+    };
+    match answer {
+        Ok(data) => response.data = data,
+        Err(ApiError { code, name, detail, .. }) => {
+            tracing::debug!(
+                opcode = request.req_identifier,
+                operation_id = request.operation_id,
+                code,
+                detail,
+                "refused"
+            );
+            response.err_code = code;
+            response.err_msg = name;
+        }
+    }
+    envelope::encode_response(&response, wire.encoding, wire.gzip)
+}

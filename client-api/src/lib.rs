@@ -1,0 +1,13 @@
+//! The API of the official clients: REST and the WebSocket gateway.
+//!
+//! Translates only: decodes a request, calls the [`Services`](services::Services), encodes the
+//! answer. Rules are not here.
+
+mod error_code;
+mod gateway;
+mod listen;
+mod rest;
+
+pub use gateway::{Gateway, Limits as GatewayLimits, opcodes};
+pub use listen::{Listen, TlsError, serve, tls_acceptor};
+pub use rest::{Access, Options as RestOptions, router, routes};

@@ -1,0 +1,249 @@
+//! How far users have read, and telling the peer.
+
+use std::collections::BTreeSet;
+
+use proto::msg::{
+    MarkConversationAsReadReq, MarkConversationAsReadResp, MarkMsgsAsReadReq, MarkMsgsAsReadResp,
+    SetConversationHasReadSeqReq, SetConversationHasReadSeqResp,
+};
+use proto::sdkws::MarkAsReadTips;
+use store::record::Conversation;
+use store::{Direction, message_log, schema};
+
+use super::pull::seqs;
+use super::{MAX_ELEMENTS, required, required_list};
+use crate::Services;
+use crate::access::Caller;
+use crate::change::Change;
+use crate::conversation;
+use crate::conversation_id::SINGLE;
+use crate::error::{Result, ServiceError};
+use crate::notification::{Notification, To, kind};
+
+/// Seqs a receipt names; older ones are marked all the same.
+const MAX_RECEIPT_SEQS: i64 = 2_000;
+
+impl Services {
+    /// Marks single messages as read; the last of the seqs is how far the user has read.
+    pub async fn mark_msgs_as_read(
+        &self,
+        caller: &Caller,
+        request: MarkMsgsAsReadReq,
+    ) -> Result<MarkMsgsAsReadResp> {
+        required("conversationID", &request.conversation_id)?;
+        required_list("seqs", &request.seqs)?;
+        required("userID", &request.user_id)?;
+        must_be_seqs(&request.seqs)?;
+        caller.must_be(&request.user_id)?;
+        self.change(caller, move |change| {
+            let MarkMsgsAsReadReq { conversation_id, seqs, user_id } = request;
+            let has_read_seq = seqs.last().copied().unwrap_or_default();
+            must_be_reachable(change, &user_id, &conversation_id, has_read_seq)?;
+            let record = must_be_listed(change, &user_id, &conversation_id)?;
+            change.raise_read(&user_id, &conversation_id, has_read_seq)?;
+            let mut tips = MarkAsReadTips {
+                mark_as_read_user_id: user_id.clone(),
+                conversation_id,
+                seqs,
+                has_read_seq,
+            };
+            if record.session_type == SINGLE {
+                let marked = tips.seqs.iter().copied().collect();
+                mark_messages(change, &user_id, &tips.conversation_id, &marked)?;
+            } else {
+                tips.seqs.clear();
+            }
+            tell(change, &tips, &record)?;
+            Ok(MarkMsgsAsReadResp {})
+        })
+        .await
+    }
+
+    /// Marks a conversation as read up to a seq, and the messages given.
+    pub async fn mark_conversation_as_read(
+        &self,
+        caller: &Caller,
+        request: MarkConversationAsReadReq,
+    ) -> Result<MarkConversationAsReadResp> {
+        required("conversationID", &request.conversation_id)?;
+        required("userID", &request.user_id)?;
+        must_be_seq(request.has_read_seq)?;
+        if !request.seqs.is_empty() {
+            required_list("seqs", &request.seqs)?;
+            must_be_seqs(&request.seqs)?;
+        }
+        caller.must_be(&request.user_id)?;
+        self.change(caller, move |change| {
+            let MarkConversationAsReadReq { conversation_id, user_id, has_read_seq, seqs } =
+                request;
+            let record = must_be_listed(change, &user_id, &conversation_id)?;
+            let known = super::pull::seqs(change.tx, &user_id, &conversation_id)?;
+            let through = has_read_seq.min(known.max_seq);
+            let has_read_seq = change.raise_read(&user_id, &conversation_id, through)?;
+            let mut tips = MarkAsReadTips {
+                mark_as_read_user_id: user_id.clone(),
+                conversation_id,
+                seqs: Vec::new(),
+                has_read_seq,
+            };
+            if record.session_type == SINGLE {
+                let first = (known.has_read_seq + 1).max(through - MAX_RECEIPT_SEQS + 1);
+                let mut marked: BTreeSet<i64> = (first..=through).collect();
+                if first > known.has_read_seq + 1 {
+                    // Too many to name each: all before counts as read.
+                    raise_receipt(change, &user_id, &tips.conversation_id, first - 1)?;
+                }
+                marked.extend(seqs.into_iter().filter(|seq| *seq <= known.max_seq));
+                mark_messages(change, &user_id, &tips.conversation_id, &marked)?;
+                tips.seqs = marked.into_iter().collect();
+            }
+            tell(change, &tips, &record)?;
+            Ok(MarkConversationAsReadResp {})
+        })
+        .await
+    }
+
+    /// Sets how far a user has read; only the user's own devices are told.
+    pub async fn set_conversation_has_read_seq(
+        &self,
+        caller: &Caller,
+        request: SetConversationHasReadSeqReq,
+    ) -> Result<SetConversationHasReadSeqResp> {
+        required("conversationID", &request.conversation_id)?;
+        required("userID", &request.user_id)?;
+        must_be_seq(request.has_read_seq)?;
+        caller.must_be(&request.user_id)?;
+        self.change(caller, move |change| {
+            let SetConversationHasReadSeqReq { conversation_id, user_id, has_read_seq, .. } =
+                request;
+            must_be_reachable(change, &user_id, &conversation_id, has_read_seq)?;
+            change.raise_read(&user_id, &conversation_id, has_read_seq)?;
+            let tips = MarkAsReadTips {
+                mark_as_read_user_id: user_id,
+                conversation_id,
+                seqs: Vec::new(),
+                has_read_seq,
+            };
+            tell(change, &tips, &Conversation::default())?;
+            Ok(SetConversationHasReadSeqResp {})
+        })
+        .await
+    }
+}
+
+fn must_be_seq(seq: i64) -> Result<()> {
+    if seq < 1 {
+        return Err(ServiceError::args("hasReadSeq is invalid"));
+    }
+    Ok(())
+}
+
+fn must_be_seqs(seqs: &[i64]) -> Result<()> {
+    if seqs.iter().any(|seq| *seq < 1) {
+        return Err(ServiceError::args("a seq is at least 1"));
+    }
+    Ok(())
+}
+
+/// The conversation goes as far as `seq`, as far as the user can tell.
+fn must_be_reachable(
+    change: &Change<'_, '_>,
+    user_id: &str,
+    conversation_id: &str,
+    seq: i64,
+) -> Result<()> {
+    let max_seq = seqs(change.tx, user_id, conversation_id)?.max_seq;
+    if seq > max_seq {
+        return Err(ServiceError::args("hasReadSeq is above the newest seq"));
+    }
+    Ok(())
+}
+
+fn must_be_listed(
+    change: &Change<'_, '_>,
+    user_id: &str,
+    conversation_id: &str,
+) -> Result<Conversation> {
+    conversation::find(change.tx, user_id, conversation_id)?
+        .ok_or_else(|| ServiceError::not_found(format!("no conversation {conversation_id}")))
+}
+
+/// Marks what the peer wrote at `seqs` as read by the user.
+///
+/// One number says up to where everything is read; only what lies above a gap is marked singly.
+fn mark_messages(
+    change: &mut Change<'_, '_>,
+    user_id: &str,
+    conversation_id: &str,
+    seqs: &BTreeSet<i64>,
+) -> Result<()> {
+    let Some(head) = schema::CONVERSATION_HEADS.get(change.tx, conversation_id)? else {
+        return Ok(());
+    };
+    if !head.pair.iter().any(|user| user == user_id) {
+        return Ok(());
+    }
+    let key = (user_id, conversation_id);
+    let position = schema::READ_POSITIONS.get(change.tx, key)?.unwrap_or_default();
+    let Some(last) = seqs.last().copied() else { return Ok(()) };
+    let mut through = position.receipt_seq;
+    let (first, steps) = (through + 1, MAX_RECEIPT_SEQS as usize + MAX_ELEMENTS);
+    let rows = message_log::messages(change.tx, head.number, first, last, Direction::Ascending);
+    for row in rows.take(steps) {
+        let (seq, message) = row?;
+        let read = seqs.contains(&seq)
+            || message.send_id == user_id
+            || message_log::is_erased(&message)
+            || marks(change, head.number, seq)?.read;
+        if !read {
+            break;
+        }
+        through = seq;
+    }
+    for &seq in seqs.range(through + 1..) {
+        let row = schema::MESSAGES.get(change.tx, (head.number, seq.cast_unsigned()))?;
+        let mut marks = marks(change, head.number, seq)?;
+        if row.is_some_and(|message| message.send_id != user_id) && !marks.read {
+            marks.read = true;
+            schema::MESSAGE_MARKS.put(change.tx, (head.number, seq.cast_unsigned()), &marks);
+        }
+    }
+    raise_receipt(change, user_id, conversation_id, through)
+}
+
+fn marks(change: &Change<'_, '_>, number: u64, seq: i64) -> Result<store::record::MessageMarks> {
+    let marks = schema::MESSAGE_MARKS.get(change.tx, (number, seq.cast_unsigned()))?;
+    Ok(marks.unwrap_or_default())
+}
+
+fn raise_receipt(
+    change: &mut Change<'_, '_>,
+    user_id: &str,
+    conversation_id: &str,
+    seq: i64,
+) -> Result<()> {
+    let key = (user_id, conversation_id);
+    let mut position = schema::READ_POSITIONS.get(change.tx, key)?.unwrap_or_default();
+    if seq > position.receipt_seq {
+        position.receipt_seq = seq;
+        schema::READ_POSITIONS.put(change.tx, key, &position);
+    }
+    Ok(())
+}
+
+/// Sends the receipt: to the peer of a single chat, otherwise to the reader's own devices only.
+fn tell(
+    change: &mut Change<'_, '_>,
+    tips: &MarkAsReadTips,
+    conversation: &Conversation,
+) -> Result<()> {
+    let reader = tips.mark_as_read_user_id.as_str();
+    let to_peer = conversation.session_type == SINGLE && conversation.user_id != reader;
+    let to = if to_peer { conversation.user_id.as_str() } else { reader };
+    let notification = Notification {
+        stored: to_peer,
+        ..Notification::new(kind::READ_RECEIPT, reader, To::User(to))
+    };
+    change.notify(&notification, tips)?;
+    Ok(())
+}

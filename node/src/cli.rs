@@ -1,0 +1,126 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A self-hosted, federated instant-messaging node for the official OpenIM clients.
+#[derive(Debug, Parser)]
+#[command(
+    name = "entente",
+    version,
+    max_term_width = 100,
+    after_help = "Without a command it serves.\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `verify` found damage."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Data {
+    /// Data folder.
+    #[arg(
+        long = "data",
+        value_name = "DIR",
+        env = "ENTENTE_DATA",
+        default_value = "entente-data",
+        global = true
+    )]
+    pub(crate) folder: PathBuf,
+    /// Configuration file instead of config.toml in the data folder.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Addresses of `serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Listen {
+    /// Address of the REST API instead of the configured one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) api: Option<String>,
+    /// Address of the WebSocket gateway instead of the configured one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) ws: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the node; the first start makes the data folder.
+    Serve(Listen),
+    /// Make the data folder, its configuration and its secret, and end.
+    Init,
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Add and list users, issue tokens.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Check all data; ends with 3 if something is damaged.
+    Verify,
+    /// Write all data to a file, also while the node serves.
+    Backup {
+        /// The file to write; it must not exist.
+        file: PathBuf,
+    },
+    /// Fill an empty data folder from a backup.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// Commands about the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print a configuration file with every key and its default.
+    Example,
+    /// Check the configuration in force and print it, secrets left out.
+    Check,
+}
+
+/// Commands about users.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Register a user.
+    Add {
+        /// User ID: letters, digits and _.
+        id: String,
+        /// Name; the user ID if left out.
+        #[arg(long, value_name = "NAME")]
+        nickname: Option<String>,
+        /// URL of a picture.
+        #[arg(long, value_name = "URL", default_value = "")]
+        face: String,
+    },
+    /// List the users, oldest first.
+    List {
+        /// Users to print, at most.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// Users to skip.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        skip: usize,
+    },
+    /// Issue a token with which a user logs in.
+    Token {
+        /// User ID.
+        id: String,
+        /// Platform: 1 iOS, 2 Android, 3 Windows, 4 macOS, 5 Web, 6 MiniWeb, 7 Linux,
+        /// 8 Android pad, 9 iPad, 11 HarmonyOS.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        platform: i32,
+    },
+}

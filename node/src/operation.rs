@@ -1,0 +1,99 @@
+//! Operations on the data of a node, whether it serves or not.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use proto::auth::GetUserTokenReq;
+use proto::sdkws::UserInfo;
+use proto::user::UserRegisterReq;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use services::{Caller, Services};
+use store::schema;
+
+/// An operation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Operation {
+    /// Registers a user.
+    UserAdd { id: String, nickname: String, face: String },
+    /// Lists users.
+    UserList { skip: usize, limit: usize },
+    /// Issues a token.
+    UserToken { id: String, platform: i32 },
+    /// Checks all data.
+    Verify,
+    /// Writes all data to a file.
+    Backup { file: PathBuf },
+    /// Tells what the node has done since it started.
+    Counters,
+}
+
+/// Told about how much is done.
+pub(crate) type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
+
+impl Operation {
+    /// Runs the operation and returns its result.
+    pub(crate) async fn run(
+        self,
+        services: &Services,
+        progress: Progress<'_>,
+    ) -> anyhow::Result<Value> {
+        let Some(admin) = services.settings().admin_users.first() else {
+            bail!("no app admin is configured");
+        };
+        let caller = Caller::node(admin);
+        match self {
+            Self::UserAdd { id, nickname, face } => {
+                let user = UserInfo {
+                    user_id: id.clone(),
+                    nickname: nickname.clone(),
+                    face_url: face,
+                    ..UserInfo::default()
+                };
+                services.user_register(&caller, UserRegisterReq { users: vec![user] }).await?;
+                Ok(json!({ "userID": id, "nickname": nickname }))
+            }
+            Self::UserList { skip, limit } => {
+                let view = services.store().view();
+                let mut users = Vec::new();
+                for row in schema::USER_ORDER.scan(&view, ()).skip(skip).take(limit) {
+                    let ((_, id), _) = row?;
+                    if let Some(user) = schema::USERS.get(&view, &id)? {
+                        users.push(json!({
+                            "userID": user.user_id,
+                            "nickname": user.nickname,
+                            "createTime": user.create_time,
+                        }));
+                    }
+                }
+                Ok(json!({ "users": users }))
+            }
+            Self::UserToken { id, platform } => {
+                let request = GetUserTokenReq { user_id: id, platform_id: platform };
+                let issued = services.get_user_token(&caller, request).await?;
+                Ok(json!({
+                    "token": issued.token,
+                    "expireTimeSeconds": issued.expire_time_seconds,
+                }))
+            }
+            Self::Counters => Ok(json!({
+                "commits": services.store().commits(),
+                "connections": services.hub().len(),
+            })),
+            Self::Verify => tokio::task::block_in_place(|| {
+                let report = store::verify::verify(&services.store().view(), progress)?;
+                Ok(json!({
+                    "clean": report.is_clean(),
+                    "entries": report.records,
+                    "findings": report.findings,
+                    "omitted": report.omitted,
+                }))
+            }),
+            Self::Backup { file } => tokio::task::block_in_place(|| {
+                let written = store::backup::write_file(services.store().view(), &file, progress)?;
+                Ok(json!({ "file": file, "entries": written.records }))
+            }),
+        }
+    }
+}

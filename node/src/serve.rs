@@ -1,0 +1,216 @@
+//! Running the node.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use client_api::{Gateway, GatewayLimits, RestOptions};
+use hyper_util::service::TowerToHyperService;
+use services::{Environment, Services, Settings};
+use store::Store;
+use store::engine::SledEngine;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Data, Listen};
+use crate::config::Config;
+use crate::control;
+use crate::data_folder::DataFolder;
+use crate::logging;
+
+/// Time a stopping node gives to what is under way.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Time between two looks at what has become old.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Messages of one conversation among which a repeat is recognised.
+const DEDUPE_MESSAGES: usize = 1_000;
+
+/// Runs the node until it is told to stop.
+pub(crate) fn run(data: &Data, addresses: &Listen) -> anyhow::Result<ExitCode> {
+    let folder = DataFolder::new(&data.folder);
+    let first = folder.prepare()?;
+    let mut config = folder.config(data.config.as_deref())?;
+    if let Some(address) = &addresses.api {
+        config.api.listen.clone_from(address);
+    }
+    if let Some(address) = &addresses.ws {
+        config.ws.listen.clone_from(address);
+    }
+    logging::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let store = open_store(&folder, &config)?;
+    let outcome = runtime.block_on(serve(&folder, &config, store.clone(), first));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    store.close();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Opens the database of a data folder.
+pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result<Store> {
+    let path = folder.store();
+    let engine = SledEngine::open(&path, config.store.cache_mib << 20)
+        .with_context(|| format!("cannot open the database in {}", path.display()))?;
+    let options = store::Options {
+        salt: rand::random(),
+        dedupe_window_ms: config.chat.dedupe_hours.saturating_mul(3_600_000),
+        dedupe_messages: DEDUPE_MESSAGES,
+        reserve_bytes: config.store.reserve_mib << 20,
+    };
+    Ok(Store::open(Box::new(engine), options)?)
+}
+
+/// The chat settings of a configuration.
+pub(crate) fn settings(folder: &DataFolder, config: &Config) -> Settings {
+    Settings {
+        secret: config.auth.secret.clone(),
+        admin_users: config.auth.admin_users.clone(),
+        admin_nicknames: config.auth.admin_nicknames.clone(),
+        token_expire_days: config.auth.token_expire_days,
+        multi_login_policy: config.auth.multi_login_policy,
+        max_tokens_per_platform: config.auth.max_tokens_per_platform,
+        friend_verify: config.chat.friend_verify,
+        history_for_new_members: config.chat.history_for_new_members,
+        message_max_bytes: config.chat.message_max_bytes,
+        retain_days: config.chat.retain_days,
+        public_url: config.api.public_url.clone(),
+        object_folder: folder.objects(),
+        object_max_bytes: config.object.max_mib << 20,
+        object_url_days: config.object.url_days,
+        notifications: config.notifications(),
+    }
+}
+
+async fn serve(
+    folder: &DataFolder,
+    config: &Config,
+    store: Store,
+    first: bool,
+) -> anyhow::Result<()> {
+    let services = Services::new(store, settings(folder, config), Environment::system());
+    services.seed_admins().await?;
+    services.resume().await?;
+    let api = listen("api.listen", &config.api.listen).await?;
+    let ws = listen("ws.listen", &config.ws.listen).await?;
+    let (api_address, ws_address) = (api.local_addr()?, ws.local_addr()?);
+    let stop = CancellationToken::new();
+    let port =
+        |certificate: &Path, key: &Path, max_connections| -> anyhow::Result<client_api::Listen> {
+            let tls = if certificate.as_os_str().is_empty() {
+                None
+            } else {
+                Some(client_api::tls_acceptor(certificate, key)?)
+            };
+            Ok(client_api::Listen { tls, max_connections, stop: stop.clone() })
+        };
+    let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
+    let rest = client_api::router(services.clone(), &RestOptions { gzip: config.api.gzip });
+    let rest = client_api::serve(
+        api,
+        port(tls, key, config.api.max_connections)?,
+        TowerToHyperService::new(rest),
+    );
+    let limits = GatewayLimits {
+        max_connections: config.ws.max_connections,
+        max_frame_bytes: config.ws.max_frame_bytes,
+        queue_frames: config.ws.queue_frames,
+    };
+    let gateway = Gateway::new(services.clone(), limits, stop.clone());
+    let (tls, key) = (&config.ws.tls_certificate, &config.ws.tls_key);
+    // Half-open handshakes get room of their own beside those who are logged in.
+    let room = config.ws.max_connections.saturating_add(4_096);
+    let sockets = client_api::serve(ws, port(tls, key, room)?, gateway.clone());
+    let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
+    tokio::spawn(tidy(services.clone(), stop.clone()));
+    let control = tokio::spawn({
+        let (socket, services, stop) = (folder.control_socket(), services, stop.clone());
+        async move {
+            if let Err(error) = control::serve(&socket, services, stop).await {
+                tracing::warn!(error = format!("{error:#}"), "no control socket");
+            }
+        }
+    });
+    announce(folder, config, &api_address.to_string(), &ws_address.to_string(), first);
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    stop.cancel();
+    let drained = async {
+        let _ = running.await;
+        gateway.ended().await;
+        let _ = control.await;
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    Ok(())
+}
+
+/// Removes what has become old or is left behind, at the start and then now and again.
+async fn tidy(services: Services, stop: CancellationToken) {
+    loop {
+        if let Err(error) = services.tidy_messages().await {
+            tracing::warn!(%error, "old messages were not removed");
+        }
+        if let Err(error) = services.remove_object_garbage().await {
+            tracing::warn!(%error, "what uploads left behind was not removed");
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Connections that wait to be accepted; the system may allow fewer. All clients come back in the
+/// same moment after a restart, and those who find no room try again only seconds later.
+const BACKLOG: u32 = 65_535;
+
+async fn listen(key: &str, address: &str) -> anyhow::Result<TcpListener> {
+    let listen = async {
+        let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for address in tokio::net::lookup_host(address).await? {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    listen.await.with_context(|| format!("cannot listen on {key} = {address}"))
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the program's own answer")]
+fn announce(folder: &DataFolder, config: &Config, api: &str, ws: &str, first: bool) {
+    let scheme = |certificate: &Path, plain: &'static str, tls: &'static str| {
+        if certificate.as_os_str().is_empty() { plain } else { tls }
+    };
+    println!("Entente {} is ready.", env!("CARGO_PKG_VERSION"));
+    println!("  REST API   {}://{api}", scheme(&config.api.tls_certificate, "http", "https"));
+    println!("  WebSocket  {}://{ws}", scheme(&config.ws.tls_certificate, "ws", "wss"));
+    println!("  Data       {}", folder.path().display());
+    if first {
+        println!();
+        println!("First start: made the data folder, its config and its secret.");
+        println!("  Config     {}", folder.config_file().display());
+        println!("  Secret     {}", folder.secret_file().display());
+        println!(
+            "Next: point an OpenIM SDK at the two addresses; README.md shows a first message."
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! The commands of the program, with the node serving and stopped.
+#![allow(clippy::expect_used, reason = "a test may fail")]
+
+use std::process::Output;
+
+use serde_json::Value;
+use testnet::{Process, Result, Wire};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_entente");
+
+async fn run(node: &Process, arguments: &[&str]) -> Result<Output> {
+    let mut command = node.command(arguments[0]);
+    Ok(command.args(&arguments[1..]).output().await?)
+}
+
+/// Runs a command that must succeed with `--json`; returns what it printed.
+async fn json(node: &Process, arguments: &[&str]) -> Result<Value> {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    let output = run(node, &arguments).await?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "{arguments:?}: {error}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_added_listed_and_let_in() -> Result {
+    let mut node = Process::builder(PROGRAM).start().await?;
+    for serving in [true, false] {
+        let id = if serving { "ada" } else { "bob" };
+        if !serving {
+            assert_eq!(node.stop().await?, Some(0));
+        }
+        let added = json(&node, &["user", "add", id, "--nickname", "N."]).await?;
+        assert_eq!(added["userID"], id);
+        let again = run(&node, &["user", "add", id]).await?;
+        assert_eq!(again.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&again.stderr).contains("already registered"));
+        let listed = json(&node, &["user", "list"]).await?;
+        let ids: Vec<&str> = listed["users"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|user| user["userID"].as_str())
+            .collect();
+        assert!(ids.contains(&"imAdmin") && ids.contains(&id));
+    }
+    let token = json(&node, &["user", "token", "bob"]).await?;
+    node.launch().await?;
+    let token = token["token"].as_str().expect("a token").to_owned();
+    let bob = testnet::Client { rest: node.rest(), user_id: "bob".into(), platform_id: 5, token };
+    bob.connect(Wire::GOB_GZIP).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_taken_while_serving_is_restored() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    let [alice, _bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let mut socket = alice.connect(Wire::GOB_GZIP).await?;
+    for n in 0..50 {
+        socket.send_text("bob", &n.to_string()).await?;
+    }
+    let file = node.scratch().join("backup");
+    let path = file.to_str().expect("text").to_owned();
+    let sending = tokio::spawn(async move {
+        for n in 0..200 {
+            socket.send_text("bob", &format!("more {n}")).await?;
+        }
+        Result::Ok(())
+    });
+    let written = json(&node, &["backup", &path]).await?;
+    assert!(written["entries"].as_u64().is_some_and(|entries| entries > 60));
+    sending.await??;
+    assert_eq!(run(&node, &["backup", &path]).await?.status.code(), Some(1), "it exists");
+    assert_eq!(json(&node, &["verify"]).await?["clean"], true);
+    assert_eq!(run(&node, &["restore", &path]).await?.status.code(), Some(1), "not empty");
+
+    let mut other = Process::builder(PROGRAM).start().await?;
+    other.stop().await?;
+    std::fs::remove_dir_all(other.data().join("store"))?;
+    let restored = json(&other, &["restore", &path]).await?;
+    assert_eq!(restored["entries"], written["entries"]);
+    assert_eq!(json(&other, &["verify"]).await?["clean"], true);
+    other.launch().await?;
+    let bob = other.admin().await?.client("bob", 5).await?;
+    let pulled = bob
+        .call(
+            "/msg/pull_msg_by_seq",
+            serde_json::json!({
+                "userID": "bob",
+                "seqRanges": [{ "conversationID": "si_alice_bob", "begin": 1, "end": 50, "num": 50 }],
+            }),
+        )
+        .await?;
+    let messages = pulled["msgs"]["si_alice_bob"]["Msgs"].as_array().expect("messages");
+    assert_eq!(messages.len(), 50);
+
+    // A damaged backup is refused and leaves nothing behind.
+    other.stop().await?;
+    std::fs::remove_dir_all(other.data().join("store"))?;
+    let mut bytes = std::fs::read(&file)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes)?;
+    assert_eq!(run(&other, &["restore", &path]).await?.status.code(), Some(1));
+    assert!(!other.data().join("store").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_folder_is_for_one_node() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    let mut second = node.command("serve");
+    second.args(["--api", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
+    let output = second.output().await?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("in use") || said.contains("another"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_is_shown_and_checked() -> Result {
+    let mut node = Process::builder(PROGRAM).start().await?;
+    node.stop().await?;
+    let example = run(&node, &["config", "example"]).await?;
+    assert!(String::from_utf8_lossy(&example.stdout).contains("[ws]"));
+    let checked = run(&node, &["config", "check"]).await?;
+    assert!(checked.status.success());
+    let shown = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(shown.contains("admin_users") && !shown.contains("openIM123"), "{shown}");
+    std::fs::write(node.data().join("config.toml"), "[ws]\nlisten_at = 1\n")?;
+    assert_eq!(run(&node, &["config", "check"]).await?.status.code(), Some(1));
+    assert_eq!(run(&node, &["no-such-command"]).await?.status.code(), Some(2));
+    let version = json(&node, &["version"]).await?;
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! What was acknowledged survives `kill -9`, again and again on one data folder.
+#![allow(clippy::print_stdout, reason = "a test may print")]
+
+use std::path::Path;
+
+use testnet::{Result, crash};
+
+const ROUNDS: usize = 20;
+const SENDERS: usize = 32;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_in_twenty_kills() -> Result {
+    let server = Path::new(env!("CARGO_BIN_EXE_entente"));
+    let report = crash::rounds(server, ROUNDS, SENDERS, 20, |_| {}).await?;
+    println!("{report:?}");
+    assert_eq!(report.kills, ROUNDS);
+    assert!(report.kills_at_start > 0 && report.changes > ROUNDS, "{report:?}");
+    assert!(report.messages > ROUNDS * SENDERS, "{report:?}");
+    Ok(())
+}

@@ -1,0 +1,206 @@
+use serde_json::json;
+use testnet::{Node, Result, Wire, text_message};
+
+use crate::*;
+
+fn revoke(id: &str, seq: i64, user_id: &str) -> Value {
+    json!({ "conversationID": id, "seq": seq, "userID": user_id })
+}
+
+#[tokio::test]
+async fn a_sender_takes_a_message_back() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    let mut at_bob = bob.connect(Wire::JSON).await?;
+    let message = MsgData {
+        ex: "mx".into(),
+        sender_nickname: "Al".into(),
+        ..text_message("alice", "bob", "oops")
+    };
+    let sent = at_alice.send(&message).await?;
+    let quote = MsgData {
+        content_type: 114,
+        content: json!({
+            "text": "re",
+            "quoteMessage": { "clientMsgID": sent.client_msg_id, "seq": 1, "contentType": 101, "content": "", "textElem": { "content": "oops" } },
+        })
+        .to_string()
+        .into(),
+        ..text_message("bob", "alice", "")
+    };
+    at_bob.send(&quote).await?;
+    let lost = MsgData {
+        content: json!({ "text": "re", "quoteMessage": { "seq": 0, "contentType": 101, "content": "e30=" } }).to_string().into(),
+        ..quote.clone()
+    };
+    at_bob.send(&MsgData { client_msg_id: "lost".into(), ..lost }).await?;
+    pushed(&mut at_alice).await?;
+    pushed(&mut at_bob).await?;
+
+    assert_eq!(alice.post("/msg/revoke_msg", revoke("si_alice_bob", 1, "alice")).await?.text, OK);
+    let mut time = Value::Null;
+    for socket in [&mut at_alice, &mut at_bob] {
+        let (id, notice) = pushed(socket).await?.pop().expect("told");
+        assert_eq!((id.as_str(), notice.seq, notice.content_type), ("n_alice_bob", 1, 2101));
+        assert_eq!((notice.send_id.as_str(), notice.recv_id.as_str()), ("alice", "bob"));
+        assert_eq!((notice.session_type, off(&notice)), (1, STORED_OFF.to_vec()));
+        let tips = detail(&notice.content);
+        time = tips["revokeTime"].clone();
+        assert_eq!(
+            tips,
+            json!({
+                "revokerUserID": "alice", "clientMsgID": sent.client_msg_id, "revokeTime": time,
+                "sesstionType": 1, "seq": 1, "conversationID": "si_alice_bob", "isAdminRevoke": false,
+            })
+        );
+    }
+    let messages = pull(&bob, "si_alice_bob", 1, 9).await?;
+    assert_eq!(messages[0]["contentType"], 2101);
+    assert_eq!((&messages[0]["seq"], &messages[0]["sendID"]), (&json!(1), &json!("alice")));
+    let revoked = content(&messages[0]);
+    assert_eq!(
+        detail(revoked.as_bytes()),
+        json!({
+            "revokerID": "alice", "revokerRole": 0, "clientMsgID": sent.client_msg_id,
+            "revokerNickname": "alice", "revokeTime": time, "sourceMessageSendTime": sent.send_time,
+            "sourceMessageSendID": "alice", "sourceMessageSenderNickname": "Al",
+            "sessionType": 1, "seq": 1, "ex": "mx",
+        })
+    );
+    let quoting: Value = serde_json::from_str(&content(&messages[1]))?;
+    assert_eq!(quoting["text"], "re");
+    assert_eq!(quoting["quoteMessage"]["contentType"], 2101);
+    assert_eq!(quoting["quoteMessage"]["content"], revoked);
+    assert_eq!(quoting["quoteMessage"]["textElem"], Value::Null);
+    let lost: Value = serde_json::from_str(&content(&messages[2]))?;
+    assert_eq!(lost["quoteMessage"], json!({ "seq": 0, "contentType": 101, "content": "{}" }));
+
+    assert_eq!(alice.refused("/msg/revoke_msg", revoke("si_alice_bob", 1, "alice")).await?, 1404);
+    node.stop().await
+}
+
+#[tokio::test]
+async fn an_app_admin_takes_back_what_anybody_said() -> Result {
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let [alice, bob] = admin.users(["alice", "bob"]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    let mut at_bob = bob.connect(Wire::JSON).await?;
+    say(&mut at_alice, "bob", &["1", "2"]).await?;
+    pushed(&mut at_alice).await?;
+    pushed(&mut at_bob).await?;
+    admin.client.call("/msg/revoke_msg", revoke("si_alice_bob", 1, "imAdmin")).await?;
+    admin.client.call("/msg/revoke_msg", revoke("si_alice_bob", 2, "alice")).await?;
+    // Both are told, also of what the admin did in its own name.
+    for socket in [&mut at_alice, &mut at_bob] {
+        for seq in [1, 2] {
+            let tips = detail(&socket.next_notification(2101).await?.content);
+            assert_eq!((&tips["seq"], &tips["isAdminRevoke"]), (&json!(seq), &json!(true)));
+            assert_eq!(tips["revokerUserID"], "imAdmin");
+        }
+    }
+    let messages = pull(&bob, "si_alice_bob", 1, 9).await?;
+    let revoker = |at: usize| detail(content(&messages[at]).as_bytes())["revokerID"].clone();
+    assert_eq!((revoker(0), revoker(1)), (json!("imAdmin"), json!("alice")));
+    node.stop().await
+}
+
+#[tokio::test]
+async fn roles_in_a_group_decide() -> Result {
+    let node = Node::start().await?;
+    let names = ["alice", "bob", "carol", "dave", "erin"];
+    let [alice, bob, carol, dave, erin] = node.admin().await?.users(names).await?;
+    group(
+        &node,
+        "g",
+        &[
+            ("alice", OWNER),
+            ("bob", ADMIN),
+            ("carol", ORDINARY),
+            ("dave", ADMIN),
+            ("erin", ORDINARY),
+        ],
+    )
+    .await?;
+    for client in [&alice, &bob, &carol, &dave, &erin] {
+        let mut socket = client.connect(Wire::JSON).await?;
+        say_in(&mut socket, &client.user_id, "g", &["1", "2", "3"]).await?;
+    }
+    // Seqs: alice 1-3, bob 4-6, carol 7-9, dave 10-12, erin 13-15.
+    leave(&node, "g", "erin", 15).await?;
+    let mut watching = carol.connect(Wire::JSON).await?;
+    for (what, client, seq, expected) in [
+        ("an ordinary member, the owner's", &carol, 1, 1002),
+        ("an ordinary member, own", &carol, 7, 0),
+        ("an admin, own", &bob, 4, 0),
+        ("an admin, an ordinary member's", &bob, 8, 0),
+        ("an admin, another admin's", &bob, 10, 1002),
+        ("an admin, the owner's", &bob, 1, 1002),
+        ("an admin, of who has left", &bob, 13, 0),
+        ("the owner, an admin's", &alice, 10, 0),
+        ("who has left, own", &erin, 14, 1002),
+        ("twice", &alice, 10, 1404),
+        ("no such message", &alice, 99, 1004),
+    ] {
+        let answer = client.post("/msg/revoke_msg", revoke("sg_g", seq, &client.user_id)).await?;
+        assert_eq!(answer.code, expected, "{what}: {}", answer.text);
+    }
+    let told = pushed(&mut watching).await?;
+    let told: Vec<_> = told
+        .iter()
+        .map(|(id, m)| (id.as_str(), m.seq, m.send_id.as_str(), detail(&m.content)["seq"].clone()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("n_g", 1, "carol", json!(7)),
+            ("n_g", 2, "bob", json!(4)),
+            ("n_g", 3, "bob", json!(8)),
+            ("n_g", 4, "bob", json!(13)),
+            ("n_g", 5, "alice", json!(10)),
+        ]
+    );
+    let messages = pull(&alice, "sg_g", 8, 10).await?;
+    let role = |at: usize| detail(content(&messages[at]).as_bytes())["revokerRole"].clone();
+    assert_eq!((role(0), role(2)), (json!(60), json!(100)));
+    node.stop().await
+}
+
+#[tokio::test]
+async fn what_is_refused() -> Result {
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let [alice, bob, mallory] = admin.users(["alice", "bob", "mallory"]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    say(&mut at_alice, "bob", &["1"]).await?;
+    bob.call(
+        "/msg/mark_conversation_as_read",
+        json!({ "conversationID": "si_alice_bob", "userID": "bob", "hasReadSeq": 1 }),
+    )
+    .await?;
+    for (client, body, expected) in [
+        (&alice, json!({ "seq": 1, "userID": "alice" }), 1001),
+        (&alice, json!({ "conversationID": "si_alice_bob", "userID": "alice" }), 1001),
+        (&alice, json!({ "conversationID": "si_alice_bob", "seq": 1 }), 1001),
+        (&mallory, revoke("si_alice_bob", 1, "alice"), 1002),
+        (&mallory, revoke("si_alice_bob", 1, "mallory"), 1004),
+        (&bob, revoke("si_alice_bob", 1, "bob"), 1002),
+        (&alice, revoke("si_alice_bob", 2, "alice"), 1004),
+        (&alice, revoke("n_alice_bob", 1, "alice"), 1004),
+        (&bob, revoke("n_alice_bob", 1, "bob"), 1004),
+        (&alice, revoke("si_x_y", 1, "alice"), 1004),
+        (&admin.client, revoke("si_x_y", 1, "imAdmin"), 1004),
+    ] {
+        assert_eq!(client.refused("/msg/revoke_msg", &body).await?, expected, "{body}");
+    }
+    // What a user deleted or cleared is no longer there for that user.
+    alice
+        .call(
+            "/msg/delete_msgs",
+            json!({ "conversationID": "si_alice_bob", "seqs": [1], "userID": "alice" }),
+        )
+        .await?;
+    assert_eq!(alice.refused("/msg/revoke_msg", revoke("si_alice_bob", 1, "alice")).await?, 1004);
+    node.stop().await
+}

@@ -1,0 +1,127 @@
+//! How the default engine treats its folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use store::StoreError;
+use store::engine::{Batch, Engine, MAX_VALUE_BYTES, SledEngine};
+
+const CACHE: u64 = 16 << 20;
+
+fn fill(folder: &Path, keys: u32) {
+    let engine = SledEngine::open(folder, CACHE).unwrap();
+    for n in 0..keys {
+        let value = Bytes::from(vec![7; 300]);
+        engine.apply(&Batch::from([(n.to_be_bytes().to_vec(), Some(value))])).unwrap();
+        engine.sync().unwrap();
+    }
+}
+
+fn must_hold(folder: &Path, keys: u32) {
+    let engine = SledEngine::open(folder, CACHE).unwrap();
+    for n in 0..keys {
+        assert!(engine.get(&n.to_be_bytes()).unwrap().is_some(), "key {n}");
+    }
+}
+
+fn snapshots(folder: &Path) -> Vec<PathBuf> {
+    let named = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("snap.");
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(named).collect()
+}
+
+#[test]
+fn a_second_user_of_a_folder_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = SledEngine::open(folder.path(), CACHE).unwrap();
+    let snapshot = folder.path().join("snap.0000000000000001.generating");
+    fs::write(&snapshot, b"under way").unwrap();
+    let second = SledEngine::open(folder.path(), CACHE);
+    assert!(matches!(second, Err(StoreError::Locked(path)) if path == folder.path()));
+    assert!(snapshot.exists(), "the files of a running database were touched");
+    drop(first);
+    SledEngine::open(folder.path(), CACHE).unwrap();
+    assert!(!snapshot.exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        match SledEngine::open(&path, CACHE) {
+            Err(StoreError::Folder { folder, .. }) => assert_eq!(folder, path),
+            other => panic!("{:?}", other.err()),
+        }
+    }
+}
+
+#[test]
+fn damaged_snapshots_do_not_prevent_opening() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 4] = [
+        ("unfinished", |folder| {
+            fs::write(folder.join("snap.00000000FFFFFFFF.generating"), b"half").unwrap();
+        }),
+        ("empty", |folder| {
+            snapshots(folder).iter().for_each(|file| fs::write(file, b"").unwrap());
+        }),
+        ("garbage", |folder| {
+            snapshots(folder).iter().for_each(|file| fs::write(file, [0xAB; 999]).unwrap());
+        }),
+        ("missing", |folder| {
+            snapshots(folder).iter().for_each(|file| fs::remove_file(file).unwrap());
+        }),
+    ];
+    for (name, damage) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), 200);
+        fill(folder.path(), 1);
+        assert!(!snapshots(folder.path()).is_empty(), "the case {name} damages nothing");
+        damage(folder.path());
+        must_hold(folder.path(), 200);
+    }
+}
+
+#[test]
+fn a_damaged_database_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path(), 50);
+    let other = b"segment_size: 4096\nuse_compression: false\nversion: 0.34\n.crc";
+    fs::write(folder.path().join("conf"), other).unwrap();
+    assert!(SledEngine::open(folder.path(), CACHE).is_err());
+    assert_eq!(fs::read(folder.path().join("conf")).unwrap(), other, "it was replaced");
+}
+
+#[test]
+fn settings_torn_by_a_power_cut_are_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path(), 50);
+    let settings = folder.path().join("conf");
+    let whole = fs::read(&settings).unwrap();
+    let zeros = vec![0; whole.len()];
+    for left in [&whole[..0], &whole[..20], &whole[..whole.len() - 4], &zeros] {
+        fs::write(&settings, left).unwrap();
+        must_hold(folder.path(), 50);
+        assert_eq!(fs::read(&settings).unwrap(), whole, "after {} bytes", left.len());
+    }
+}
+
+#[test]
+fn the_largest_values_make_no_files_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SledEngine::open(folder.path(), CACHE).unwrap();
+    for n in 0..300_u32 {
+        let key = (n * 7 % 300).to_be_bytes().to_vec();
+        let value = Bytes::from(vec![n.to_le_bytes()[0]; MAX_VALUE_BYTES]);
+        engine.apply(&Batch::from([(key, Some(value))])).unwrap();
+        engine.sync().unwrap();
+        let blobs = folder.path().join("blobs");
+        let blobs = fs::read_dir(blobs).map_or(0, Iterator::count);
+        assert_eq!(blobs, 0, "after {n}");
+    }
+    drop(engine);
+    must_hold(folder.path(), 300);
+}

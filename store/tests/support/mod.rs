@@ -1,0 +1,119 @@
+//! An engine whose faults are scripted, and small helpers.
+#![allow(dead_code, reason = "each test file uses some of it")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use store::engine::{Batch, Engine, KeyRange, MemoryEngine, Scan};
+use store::record::Number;
+use store::{Direction, Options, Read, Store, StoreError, Tx, schema};
+
+/// The memory engine, with faults.
+pub(crate) struct ScriptedEngine {
+    pub(crate) inner: MemoryEngine,
+    /// What it says is left on the disk.
+    pub(crate) available: AtomicU64,
+    pub(crate) fail_apply: AtomicBool,
+    pub(crate) fail_sync: AtomicBool,
+    /// How often it was synced.
+    pub(crate) syncs: AtomicUsize,
+    held: Mutex<Held>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    hold: bool,
+    waiting: bool,
+}
+
+impl ScriptedEngine {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryEngine::default(),
+            available: AtomicU64::new(u64::MAX),
+            fail_apply: AtomicBool::new(false),
+            fail_sync: AtomicBool::new(false),
+            syncs: AtomicUsize::new(0),
+            held: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Makes the next sync wait until [`release`](Self::release).
+    pub(crate) fn hold_sync(&self) {
+        self.held.lock().hold = true;
+    }
+
+    /// Waits until a batch is applied and its sync waits.
+    pub(crate) fn until_held(&self) {
+        let mut held = self.held.lock();
+        while !held.waiting {
+            let late = self.changed.wait_for(&mut held, Duration::from_secs(10)).timed_out();
+            assert!(!late, "no sync came");
+        }
+    }
+
+    pub(crate) fn release(&self) {
+        self.held.lock().hold = false;
+        self.changed.notify_all();
+    }
+}
+
+impl Engine for ScriptedEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_> {
+        self.inner.scan(range, direction)
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.inner.apply(batch)?;
+        if self.fail_apply.load(SeqCst) {
+            return Err(StoreError::Engine("scripted: apply".into()));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.syncs.fetch_add(1, SeqCst);
+        let mut held = self.held.lock();
+        while held.hold {
+            held.waiting = true;
+            self.changed.notify_all();
+            self.changed.wait(&mut held);
+        }
+        held.waiting = false;
+        drop(held);
+        if self.fail_sync.load(SeqCst) {
+            return Err(StoreError::Engine("scripted: sync".into()));
+        }
+        Ok(())
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        Some(self.available.load(SeqCst))
+    }
+}
+
+pub(crate) fn open(engine: &Arc<impl Engine>) -> Store {
+    Store::open(Box::new(Arc::clone(engine)), Options::default()).expect("opens")
+}
+
+pub(crate) fn count(from: &impl Read, name: &str) -> i64 {
+    schema::COUNTERS.get(from, name).expect("reads").unwrap_or_default().value
+}
+
+pub(crate) fn set_count(tx: &mut Tx<'_>, name: &str, value: i64) {
+    schema::COUNTERS.put(tx, name, &Number { value });
+}
+
+pub(crate) fn add_one(tx: &mut Tx<'_>, name: &str) {
+    let value = count(tx, name) + 1;
+    set_count(tx, name, value);
+}

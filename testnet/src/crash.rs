@@ -1,0 +1,219 @@
+//! Crashes: a node is killed under load at random moments, over and over on one data folder.
+//!
+//! After each start everything that was acknowledged must be there, once and in order, the lists
+//! of friends and members must agree with what was acknowledged and with their version logs, and
+//! `entente verify` must find nothing.
+
+mod chat;
+mod list;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::random::Random;
+use crate::{Admin, Client, Process, Result};
+use chat::Chats;
+use list::{Kind, Watched};
+
+/// Longest time under load before a kill.
+const LOAD_MS: usize = 400;
+/// Longest time a start gets before a kill that hits it.
+const START_MS: usize = 60;
+/// Users who come and go in the lists.
+const COMING: usize = 40;
+
+/// Options of `testnet crash`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit code 1: something that was acknowledged is gone or wrong.")]
+pub struct Options {
+    /// Kills.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    rounds: usize,
+    /// Users who send.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    senders: usize,
+    /// Seed of the moments; a new one if left out.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Program to kill.
+    #[arg(long, value_name = "PROGRAM", default_value = "target/release/entente")]
+    server: PathBuf,
+}
+
+/// What was done without anything lost.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Report {
+    /// Kills under load.
+    pub kills: usize,
+    /// Further kills of a node that was just starting.
+    pub kills_at_start: usize,
+    /// Messages acknowledged and found.
+    pub messages: usize,
+    /// Messages whose acknowledgement a kill cut off and that were there nevertheless.
+    pub unanswered_kept: usize,
+    /// Changes of friends and members acknowledged and found.
+    pub changes: usize,
+}
+
+/// Kills and checks; an error says what was lost.
+#[expect(clippy::print_stdout, reason = "the program's own answer")]
+pub fn run(options: &Options) -> Result<bool> {
+    if !options.server.exists() {
+        bail!("there is no program {}: cargo build --release", options.server.display());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = options.seed.unwrap_or_else(|| now.map_or(1, |now| u64::from(now.subsec_nanos())));
+    println!("seed {seed}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let progress = ProgressBar::new(options.rounds as u64);
+    let started = Instant::now();
+    let outcome =
+        runtime.block_on(rounds(&options.server, options.rounds, options.senders, seed, |_| {
+            progress.inc(1)
+        }));
+    progress.finish_and_clear();
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error) => {
+            println!("FAILED: {error:#}");
+            return Ok(false);
+        }
+    };
+    println!("kills under load            {}", report.kills);
+    println!("kills of a starting node    {}", report.kills_at_start);
+    println!("messages, all there         {}", report.messages);
+    println!("  kept without an answer    {}", report.unanswered_kept);
+    println!("changes of lists, all there {}", report.changes);
+    println!("{:.0} s", started.elapsed().as_secs_f64());
+    Ok(true)
+}
+
+/// Kills the node `rounds` times on one data folder and checks it after each start.
+pub async fn rounds(
+    server: &Path,
+    rounds: usize,
+    senders: usize,
+    seed: u64,
+    mut progress: impl FnMut(usize),
+) -> Result<Report> {
+    let mut random = Random::new(seed);
+    let mut node = Process::builder(server).variable("ENTENTE_LOG_LEVEL", "error").start().await?;
+    let mut work = Work::prepare(&node, senders).await?;
+    let mut report = Report::default();
+    for round in 0..rounds {
+        let step = async {
+            let load = work.start(random.next());
+            tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
+            node.kill().await?;
+            report.kills += 1;
+            work.stopped(load).await?;
+            if random.once_in(4) {
+                node.spawn()?;
+                tokio::time::sleep(Duration::from_millis(random.below(START_MS) as u64)).await;
+                node.kill().await?;
+                report.kills_at_start += 1;
+            }
+            verify(&node).await?;
+            node.launch().await?;
+            work.check(&node, &mut report).await
+        };
+        step.await.with_context(|| format!("round {round}, seed {seed}"))?;
+        progress(round);
+    }
+    node.stop().await?;
+    verify(&node).await?;
+    Ok(report)
+}
+
+async fn verify(node: &Process) -> Result {
+    let verified = node.command("verify").output().await?;
+    let text = String::from_utf8_lossy(&verified.stdout);
+    ensure!(verified.status.success(), "verify: {text}");
+    Ok(())
+}
+
+/// The users and what was acknowledged to them.
+struct Work {
+    chats: Arc<Chats>,
+    clients: Vec<Client>,
+    lists: Vec<Watched>,
+}
+
+struct Load {
+    senders: JoinSet<()>,
+    lists: JoinSet<Watched>,
+}
+
+impl Work {
+    async fn prepare(node: &Process, senders: usize) -> Result<Self> {
+        let admin = node.admin().await?;
+        let names: Vec<String> = (0..senders.max(2)).map(|at| format!("s{at}")).collect();
+        let coming: Vec<String> = (0..COMING).map(|at| format!("c{at}")).collect();
+        let all: Vec<&str> = names.iter().chain(&coming).map(String::as_str).collect();
+        admin.register(&all).await?;
+        let clients = log_in(&admin, &names).await?;
+        let owner = clients.first().context("no client")?.clone();
+        let body = json!({
+            "ownerUserID": names[0], "memberUserIDs": names[1..],
+            "groupInfo": { "groupID": "g", "groupName": "g", "groupType": 2 },
+        });
+        owner.call("/group/create_group", body).await?;
+        let lists = [Kind::Friends, Kind::Members]
+            .map(|kind| Watched::new(kind, owner.clone(), admin.client.clone(), coming.clone()));
+        Ok(Self { chats: Arc::new(Chats::new(names)), clients, lists: lists.into() })
+    }
+
+    /// Sends and changes until the node goes away.
+    fn start(&mut self, seed: u64) -> Load {
+        let mut load = Load { senders: JoinSet::new(), lists: JoinSet::new() };
+        for (at, client) in self.clients.iter().cloned().enumerate() {
+            let chats = Arc::clone(&self.chats);
+            load.senders.spawn(async move { chats.send(at, &client).await });
+        }
+        for (at, mut list) in self.lists.drain(..).enumerate() {
+            let mut random = Random::new(seed ^ at as u64);
+            load.lists.spawn(async move {
+                list.change(&mut random).await;
+                list
+            });
+        }
+        load
+    }
+
+    async fn stopped(&mut self, mut load: Load) -> Result {
+        while let Some(ended) = load.senders.join_next().await {
+            ended?;
+        }
+        while let Some(list) = load.lists.join_next().await {
+            self.lists.push(list?);
+        }
+        self.lists.sort_by_key(Watched::kind);
+        Ok(())
+    }
+
+    async fn check(&mut self, node: &Process, report: &mut Report) -> Result {
+        // Logins are as durable as everything else: the old tokens still count.
+        self.chats.check(&self.clients, report).await?;
+        for list in &mut self.lists {
+            list.check(report).await?;
+        }
+        let new = node.admin().await?;
+        ensure!(!new.client.token.is_empty(), "the admin cannot log in");
+        Ok(())
+    }
+}
+
+async fn log_in(admin: &Admin, names: &[String]) -> Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for name in names {
+        clients.push(admin.client(name, 2).await?);
+    }
+    Ok(clients)
+}

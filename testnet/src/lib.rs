@@ -1,0 +1,23 @@
+//! Nodes for tests and experiments, driven over the client API.
+//!
+//! [`Node`] runs in this process over the in-memory engine and starts in milliseconds;
+//! [`Process`] is the real program with a data folder. Both give an [`Admin`], who registers users
+//! and issues tokens; a [`Client`] is one device of a user, over REST and on a [`Socket`].
+
+pub mod crash;
+pub mod load;
+mod node;
+pub mod power_cut;
+mod process;
+mod random;
+pub mod recording;
+mod rest;
+mod socket;
+
+pub use node::{Node, NodeBuilder, SECRET, TestClock};
+pub use process::{Process, ProcessBuilder};
+pub use rest::{Admin, Answer, Client, Rest};
+pub use socket::{Push, Socket, Wire, text_message};
+
+/// Result of a step of a scenario.
+pub type Result<T = ()> = anyhow::Result<T>;

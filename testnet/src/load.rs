@@ -1,0 +1,189 @@
+//! Load: many clients at work on one node, what they get checked, what it costs measured.
+//!
+//! Every message carries who sent it, its place among that session's messages and when it was due,
+//! so each receiver can tell what is lost, doubled or out of order and how long it took.
+
+mod catch_up;
+mod chat;
+mod drive;
+mod goals;
+mod group;
+mod idle;
+mod latency;
+mod logins;
+mod marker;
+mod mix;
+mod openim;
+mod options;
+mod pacer;
+mod peer;
+mod plot;
+mod population;
+mod pull;
+mod raw_relay;
+mod report;
+mod run;
+mod stage;
+mod start;
+mod storm;
+mod target;
+mod text;
+mod usage;
+
+use std::net::Ipv4Addr;
+
+use anyhow::Context as _;
+use clap::ValueEnum as _;
+
+pub use options::Options;
+
+use crate::Result;
+use chat::Loop;
+use drive::Sizes;
+use options::Scenario;
+use report::Report;
+use stage::{Stage, progress};
+use target::Target;
+
+/// Files that the largest scenario has open at once.
+const FILES: u64 = 200_000;
+/// Contents of mixed sizes, in bytes; the largest fits into a message of 60 KiB.
+const SMALLEST: usize = 20;
+const LARGEST: usize = 56 * 1024;
+/// Connections from one loopback address; the system has about 28,000 ports for each.
+const PER_SOURCE: usize = 20_000;
+
+/// Runs what the options ask for and prints what was found; `false` if a run has failed.
+#[expect(clippy::print_stdout, reason = "it prints what it measured")]
+pub fn run(options: &Options) -> Result<bool> {
+    usage::raise_file_limit(FILES);
+    let runtime = runtime(options.threads)?;
+    let scenarios = match options.scenarios.as_slice() {
+        [] => Scenario::value_variants(),
+        some => some,
+    };
+    let mut reports = Vec::new();
+    for &scenario in scenarios {
+        let kind = name(scenario);
+        let done = runtime.block_on(run_scenario(scenario, options));
+        for mut report in done.with_context(|| format!("{kind} failed"))? {
+            report.kind = kind;
+            println!("{}", report.to_text());
+            reports.push(report);
+        }
+    }
+    print!("{}", goals::table(&reports));
+    if let Some(file) = &options.json {
+        let text = serde_json::to_string_pretty(&reports)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(folder) = &options.plots {
+        for file in plot::write(folder, &reports)? {
+            println!("{}", file.display());
+        }
+    }
+    Ok(reports.iter().all(|report| report.faults.is_empty()))
+}
+
+/// Serves the raw relay until it is killed.
+pub fn raw_relay() -> Result<bool> {
+    usage::raise_file_limit(FILES);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(raw_relay::serve())?;
+    Ok(true)
+}
+
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        more => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(more).enable_all().build()
+        }
+    }
+}
+
+async fn run_scenario(scenario: Scenario, options: &Options) -> Result<Vec<Report>> {
+    let closed = Loop::Closed(options.window);
+    let fixed = Sizes::Fixed(options.content);
+    match scenario {
+        Scenario::Chat => return chats(closed, fixed, options).await,
+        Scenario::Paced => return chats(Loop::Open(options.rate), fixed, options).await,
+        Scenario::Sizes => {
+            return chats(closed, Sizes::Between(SMALLEST, LARGEST), options).await;
+        }
+        _ => {}
+    }
+    let mut target = Target::node(options).await?;
+    let progress = progress(name(scenario));
+    let stage = Stage { target: &target, options, progress: &progress };
+    let report = match scenario {
+        Scenario::Group10 => group::group(&stage, 10).await,
+        Scenario::Group500 => group::group(&stage, 500).await,
+        Scenario::Group100000 => group::group(&stage, 100_000).await,
+        Scenario::Flood => one(catch_up::flood(&stage).await),
+        Scenario::CatchUp => one(catch_up::catch_up(&stage).await),
+        Scenario::Mix => one(mix::mix(&stage).await),
+        Scenario::Logins => one(logins::logins(&stage).await),
+        Scenario::Idle => one(idle::idle(&stage).await),
+        Scenario::Storm | Scenario::Start if !target.is_own() => Ok(Vec::new()),
+        Scenario::Storm => one(storm::storm(&mut target, options, &progress).await),
+        _ => one(start::start(&mut target, options, &progress).await),
+    };
+    progress.finish_and_clear();
+    let reports = report?;
+    target.stop().await?;
+    Ok(reports)
+}
+
+/// How the command line calls a scenario.
+fn name(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Chat => "chat",
+        Scenario::Paced => "paced",
+        Scenario::Sizes => "sizes",
+        Scenario::Group10 => "group-10",
+        Scenario::Group500 => "group-500",
+        Scenario::Group100000 => "group-100000",
+        Scenario::Flood => "flood",
+        Scenario::CatchUp => "catch-up",
+        Scenario::Mix => "mix",
+        Scenario::Logins => "logins",
+        Scenario::Idle => "idle",
+        Scenario::Storm => "storm",
+        Scenario::Start => "start",
+    }
+}
+
+fn one(report: Result<Report>) -> Result<Vec<Report>> {
+    report.map(|report| vec![report])
+}
+
+/// Runs a chat of pairs, first with the raw relay.
+async fn chats(pace: Loop, sizes: Sizes, options: &Options) -> Result<Vec<Report>> {
+    let name = format!("1:1, {} pairs, {sizes}, {pace}", options.pairs);
+    let mut reports = Vec::new();
+    for raw in [true, false] {
+        if raw && options.no_raw {
+            continue;
+        }
+        let target = if raw { Target::raw().await? } else { Target::node(options).await? };
+        let progress = progress(&name);
+        let stage = Stage { target: &target, options, progress: &progress };
+        let report = Report::new(&name, &target);
+        reports.push(chat::chat(&stage, pace, sizes, report).await?);
+        target.stop().await?;
+    }
+    if let [raw, node] = reports.as_mut_slice()
+        && let Some((limit, ours)) = raw.value("acknowledged").zip(node.value("acknowledged"))
+        && limit > 0.0
+    {
+        node.number("share of raw", ours / limit, "");
+    }
+    Ok(reports)
+}
+
+/// The address that the connection number `at` comes from.
+fn source(at: usize) -> Option<Ipv4Addr> {
+    let host = u8::try_from(at / PER_SOURCE + 1).ok()?;
+    (host > 1).then_some(Ipv4Addr::new(127, 0, 0, host))
+}

@@ -1,0 +1,52 @@
+//! Experiments with nodes, as commands.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use testnet::{crash, load, power_cut};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Experiments with nodes of Entente on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "testnet", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put load on a node, check what it delivers and measure it.
+    Load(Box<load::Options>),
+    /// Kill a node under load again and again and look for what it had acknowledged.
+    Crash(crash::Options),
+    /// Cut the power of a node at a thousand moments and look for what it had acknowledged.
+    PowerCut(power_cut::Options),
+    /// Check one image that `power-cut` has kept.
+    #[command(hide = true)]
+    PowerCutImage(power_cut::ImageOptions),
+    /// The relay that `load` compares with; prints its port.
+    #[command(hide = true)]
+    RawRelay,
+}
+
+#[expect(clippy::print_stderr, reason = "the program's own answer")]
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Load(options) => load::run(&options),
+        Command::Crash(options) => crash::run(&options),
+        Command::PowerCut(options) => power_cut::run(&options),
+        Command::PowerCutImage(options) => power_cut::check_image(&options),
+        Command::RawRelay => load::raw_relay(),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("testnet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,182 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
+use hyper_util::service::TowerToHyperService;
+use services::environment::{Clock, Environment};
+use services::{Services, Settings};
+use store::Store;
+use store::engine::{Engine, MemoryEngine};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::rest::{Admin, Rest};
+
+/// Secret of every node that a test starts.
+pub const SECRET: &str = "openIM123";
+
+/// What a node in this process is started with.
+pub struct NodeBuilder {
+    settings: Settings,
+    limits: GatewayLimits,
+    engine: Box<dyn Engine>,
+    reserve_bytes: u64,
+    start_ms: Option<i64>,
+}
+
+/// The real time, moved forward by hand.
+#[derive(Default)]
+pub struct TestClock {
+    ahead_ms: AtomicI64,
+}
+
+impl TestClock {
+    /// Moves the time forward.
+    pub fn advance(&self, ms: i64) {
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> i64 {
+        Environment::system().clock.now_ms() + self.ahead_ms.load(Ordering::SeqCst)
+    }
+}
+
+impl NodeBuilder {
+    /// Changes settings of the rules.
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Changes limits of the gateway.
+    pub fn limits(mut self, change: impl FnOnce(&mut GatewayLimits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Keeps the data in another engine.
+    pub fn engine(mut self, engine: Box<dyn Engine>) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Bytes of disk below which the store refuses changes.
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
+    /// Time at which the node starts, in Unix milliseconds, instead of the real one.
+    pub fn time(mut self, start_ms: i64) -> Self {
+        self.start_ms = Some(start_ms);
+        self
+    }
+
+    /// Starts the node on free ports of loopback.
+    pub async fn start(self) -> Result<Node> {
+        let folder = tempfile::tempdir()?;
+        let options = store::Options {
+            salt: [7; 16],
+            dedupe_window_ms: 3_600_000,
+            dedupe_messages: 1_000,
+            reserve_bytes: self.reserve_bytes,
+        };
+        let store = Store::open(self.engine, options)?;
+        let clock = Arc::new(TestClock::default());
+        if let Some(start_ms) = self.start_ms {
+            clock.advance(start_ms - clock.now_ms());
+        }
+        let environment = Environment {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random: Environment::system().random,
+        };
+        let settings = Settings { object_folder: folder.path().join("objects"), ..self.settings };
+        std::fs::create_dir_all(&settings.object_folder)?;
+        let services = Services::new(store, settings, environment);
+        services.seed_admins().await?;
+        services.resume().await?;
+        let api = TcpListener::bind("127.0.0.1:0").await?;
+        let ws = TcpListener::bind("127.0.0.1:0").await?;
+        let addresses = (api.local_addr()?, ws.local_addr()?);
+        let stop = CancellationToken::new();
+        let listen = Listen { tls: None, max_connections: 10_000, stop: stop.clone() };
+        let router = client_api::router(services.clone(), &RestOptions { gzip: true });
+        let gateway = Gateway::new(services.clone(), self.limits, stop.clone());
+        let rest = client_api::serve(api, listen.clone(), TowerToHyperService::new(router));
+        let sockets = client_api::serve(ws, listen, gateway.clone());
+        let running = tokio::spawn(async move {
+            tokio::join!(rest, sockets);
+            gateway.ended().await;
+        });
+        Ok(Node { api: addresses.0, ws: addresses.1, services, clock, stop, running, folder })
+    }
+}
+
+/// A node in this process.
+pub struct Node {
+    api: SocketAddr,
+    ws: SocketAddr,
+    /// Its services, to look behind the API.
+    pub services: Services,
+    /// Its clock.
+    pub clock: Arc<TestClock>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+    folder: TempDir,
+}
+
+impl Node {
+    /// A node with default settings.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// A node to be configured.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder {
+            settings: Settings { secret: SECRET.into(), ..Settings::default() },
+            limits: GatewayLimits {
+                max_connections: 10_000,
+                max_frame_bytes: 128 * 1024,
+                queue_frames: 1_024,
+            },
+            engine: Box::new(MemoryEngine::default()),
+            reserve_bytes: 0,
+            start_ms: None,
+        }
+    }
+
+    /// Its REST API.
+    pub fn rest(&self) -> Rest {
+        Rest::new(format!("http://{}", self.api), format!("ws://{}", self.ws))
+    }
+
+    /// An app admin, logged in.
+    pub async fn admin(&self) -> Result<Admin> {
+        Admin::log_in(self.rest(), "imAdmin", SECRET).await
+    }
+
+    /// Its temporary folder.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Stops it and waits until all connections have ended.
+    pub async fn stop(self) -> Result {
+        self.stop.cancel();
+        self.running.await?;
+        Ok(())
+    }
+}
+
+/// A number that no other call in this process gets; for operation IDs and message IDs.
+pub(crate) fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

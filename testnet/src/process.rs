@@ -1,0 +1,185 @@
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::Result;
+use crate::node::SECRET;
+use crate::rest::{Admin, Rest};
+
+/// Time a node gets to become ready or to stop.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How a node is started as a program.
+pub struct ProcessBuilder {
+    program: PathBuf,
+    variables: Vec<(String, String)>,
+    arguments: Vec<String>,
+    under: Vec<String>,
+}
+
+impl ProcessBuilder {
+    /// Runs the node under another program, such as a tracer; its words come before the node's.
+    /// The program must become the node, so that signals reach it.
+    pub fn under(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.under = words.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets an environment variable of the node.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument to `entente serve`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts the node over a new data folder.
+    pub async fn start(self) -> Result<Process> {
+        let mut process = self.prepare()?;
+        process.launch().await?;
+        Ok(process)
+    }
+
+    /// A node that does not run yet; its data folder does not exist.
+    pub fn prepare(self) -> Result<Process> {
+        let folder = tempfile::tempdir()?;
+        Ok(Process { builder: self, api: free_port()?, ws: free_port()?, folder, child: None })
+    }
+}
+
+/// A node that runs as a program of its own. Killed when dropped.
+pub struct Process {
+    builder: ProcessBuilder,
+    api: u16,
+    ws: u16,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// A node of the program at `program`.
+    pub fn builder(program: impl Into<PathBuf>) -> ProcessBuilder {
+        let variables = vec![("ENTENTE_AUTH_SECRET".to_owned(), SECRET.to_owned())];
+        ProcessBuilder {
+            program: program.into(),
+            variables,
+            arguments: Vec::new(),
+            under: Vec::new(),
+        }
+    }
+
+    /// Starts the program over the same data folder and ports, and waits until it answers.
+    pub async fn launch(&mut self) -> Result<Duration> {
+        let started = Instant::now();
+        self.spawn()?;
+        loop {
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                bail!("the node ended with {status}");
+            }
+            if self.rest().is_up().await && tcp_open(self.ws).await {
+                return Ok(started.elapsed());
+            }
+            if started.elapsed() > DEADLINE {
+                bail!("the node did not become ready");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Starts the program and does not wait for it.
+    pub fn spawn(&mut self) -> Result {
+        if self.child.is_some() {
+            bail!("the node runs already");
+        }
+        let child = self
+            .command_under(&self.builder.under, "serve")
+            .args(["--api", &format!("127.0.0.1:{}", self.api)])
+            .args(["--ws", &format!("127.0.0.1:{}", self.ws)])
+            .args(&self.builder.arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.builder.program.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// A command of the program on this node's data folder.
+    pub fn command(&self, name: &str) -> Command {
+        self.command_under(&[], name)
+    }
+
+    fn command_under(&self, under: &[String], name: &str) -> Command {
+        let program = self.builder.program.as_os_str();
+        let mut words = under.iter().map(OsStr::new).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command
+            .args(words)
+            .arg(name)
+            .arg("--data")
+            .arg(self.data())
+            .envs(self.builder.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder beside the data, removed at the end.
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its REST API.
+    pub fn rest(&self) -> Rest {
+        Rest::new(format!("http://127.0.0.1:{}", self.api), format!("ws://127.0.0.1:{}", self.ws))
+    }
+
+    /// An app admin, logged in.
+    pub async fn admin(&self) -> Result<Admin> {
+        Admin::log_in(self.rest(), "imAdmin", SECRET).await
+    }
+
+    /// Process ID, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub async fn kill(&mut self) -> Result {
+        let Some(mut child) = self.child.take() else { bail!("the node does not run") };
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// Asks it to end and waits; returns its exit code.
+    pub async fn stop(&mut self) -> Result<Option<i32>> {
+        let Some(mut child) = self.child.take() else { bail!("the node does not run") };
+        let Some(id) = child.id() else { bail!("the node has ended already") };
+        let status = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        anyhow::ensure!(status.success(), "cannot signal the node");
+        let status = tokio::time::timeout(DEADLINE, child.wait()).await??;
+        Ok(status.code())
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+async fn tcp_open(port: u16) -> bool {
+    tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+}
