@@ -191,6 +191,10 @@ export default async function message({ check, alice, bob, carol }) {
         count: 3,
       });
     await list(bob);
+    // The SDK lists its own message once the node has pushed it back.
+    const listed = async () => (await list(alice)).messageList.at(-1)?.seq === sentSeq;
+    const { seq: sentSeq } = (await list(bob)).messageList.at(-1);
+    for (let tries = 0; tries < 100 && !(await listed()); tries += 1) await pause(20);
     await bob.run('deleteMessage', { conversationID: single, clientMsgID: sent.clientMsgID });
     const texts = async (device) =>
       (await list(device)).messageList.map((m) => m.textElem?.content ?? null).at(-1);
