@@ -40,11 +40,8 @@ fn target() -> &'static Target {
             reserve_bytes: 0,
         };
         let store = Store::open(Box::new(MemoryEngine::default()), options).expect("a store");
-        let settings = Settings {
-            secret: SECRET.into(),
-            object_folder: folder,
-            ..Settings::default()
-        };
+        let settings =
+            Settings { secret: SECRET.into(), object_folder: folder, ..Settings::default() };
         let (router, token) = runtime.block_on(async {
             let services = Services::new(store, settings, Environment::system());
             services.seed_admins().await.expect("an admin");
