@@ -9,6 +9,7 @@ use std::thread;
 use bytes::Bytes;
 use store::Direction::{self, Ascending, Descending};
 use store::engine::{Batch, Engine, KeyRange, MAX_VALUE_BYTES, MemoryEngine, SledEngine};
+use store::schema;
 
 fn key(number: u32) -> Vec<u8> {
     number.to_be_bytes().to_vec()
@@ -144,6 +145,64 @@ fn the_largest_values_are_kept(engine: &dyn Engine) {
     }
 }
 
+/// Neighbouring messages may lie together; that must not show.
+fn messages_are_pairs_like_others(engine: &dyn Engine) {
+    let message = |number: u64, seq: u64| {
+        let tag = schema::MESSAGES.tag();
+        [&[tag], number.to_be_bytes().as_slice(), seq.to_be_bytes().as_slice()].concat()
+    };
+    let others = [vec![schema::MESSAGES.tag() - 1, 7], vec![schema::MESSAGES.tag() + 1]];
+    let mut model = BTreeMap::new();
+    for round in 0..400_u64 {
+        let mut changes = Batch::new();
+        for n in 0..8 {
+            let random = (round * 8 + n).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+            let key = match random % 50 {
+                0 => others[usize::try_from(random / 50 % 2).unwrap()].clone(),
+                _ => message(random / 50 % 3, random / 150 % 100),
+            };
+            let value = (!random.is_multiple_of(3)).then(|| Bytes::from(random.to_string()));
+            changes.insert(key, value);
+        }
+        apply(engine, changes.clone());
+        for (key, value) in changes {
+            match value {
+                Some(value) => model.insert(key, value),
+                None => model.remove(&key),
+            };
+        }
+        if round % 40 != 0 {
+            continue;
+        }
+        let mut bounds = vec![Unbounded];
+        let mut points = others.to_vec();
+        points.extend([0, 31, 32, 33, 64, 99].map(|seq| message(1, seq)));
+        points.extend([message(0, 0), message(2, u64::MAX), message(1, 32)[..9].to_vec()]);
+        points.extend([message(1, 32)[..13].to_vec(), [message(1, 32), vec![0]].concat()]);
+        for point in points {
+            assert_eq!(engine.get(&point).unwrap(), model.get(&point).cloned());
+            bounds.extend([Included(point.clone()), Excluded(point)]);
+        }
+        for from in &bounds {
+            for to in &bounds {
+                let range = (from.clone(), to.clone());
+                let within = |key: &Vec<u8>| std::ops::RangeBounds::contains(&range, key);
+                let mut expected: Vec<(Bytes, Bytes)> = model
+                    .iter()
+                    .filter(|(key, _)| within(key))
+                    .map(|(key, value)| (key.clone().into(), value.clone()))
+                    .collect();
+                for direction in [Ascending, Descending] {
+                    let found = engine.scan(range.clone(), direction);
+                    let found: Vec<_> = found.map(Result::unwrap).collect();
+                    assert!(found == expected, "{range:?} {direction:?}");
+                    expected.reverse();
+                }
+            }
+        }
+    }
+}
+
 macro_rules! conformance {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -164,6 +223,7 @@ conformance!(
     scans_survive_writes,
     readers_see_whole_values,
     the_largest_values_are_kept,
+    messages_are_pairs_like_others,
 );
 
 #[test]

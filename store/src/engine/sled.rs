@@ -1,10 +1,16 @@
-//! The default engine: sled 0.34.7, under the rules its defects demand.
+//! The default engine: sled 0.34.7, under the rules its defects demand, and a log for the values.
+//!
+//! sled rewrites what it holds several times over, and its memory and the time it takes to open
+//! grow with the number of pairs. So messages and other long values go to a [log](value_log) of
+//! append-only files, and sled holds where they are: of 32 neighbouring messages in one pair. A
+//! value is durable before the batch that refers to it reaches sled; that batch also notes where
+//! the log ends. [`compaction`] gives back the space of values that are no longer referred to.
 //!
 //! * `flush` after every batch: heavy insert-and-delete work without it deadlocks.
 //! * `flush_async` is never called: it deadlocks.
 //! * `flush` is not an fsync on Linux, so the database file is synced through a handle of our own.
 //! * A page of more than a quarter segment becomes a blob file that nobody syncs. A page holds up
-//!   to 17 pairs, so segments are large enough for that many of the largest values.
+//!   to 17 pairs, so long values stay outside.
 //! * Snapshots (`snap.*`) only speed up opening and a half-written one prevents it, so unfinished
 //!   ones are removed first and, when opening fails, all of them are set aside.
 //! * sled never syncs its settings (`conf`). They are synced before the first change; a torn file
@@ -13,27 +19,50 @@
 //!
 //! `clippy.toml` refuses the calls that break these rules.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+mod block;
+mod compaction;
+mod folder;
+mod note;
+mod row;
+#[cfg(test)]
+mod tests;
+mod value_log;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::ops::RangeBounds as _;
+use std::path::Path;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::{Batch, Engine, KeyRange, MAX_VALUE_BYTES, Scan, is_empty};
+use self::block::Block;
+use self::compaction::Compaction;
+use self::note::Notes;
+use self::row::{Place, Row};
+use self::value_log::{End, Location, Records, SEGMENT_BYTES, ValueLog};
+use super::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
 use crate::layered::Direction;
 
-/// Fixed when a database is created.
-const SEGMENT_BYTES: usize = 8 << 20;
-const _: () = assert!(17 * (MAX_VALUE_BYTES + super::MAX_KEY_BYTES) < SEGMENT_BYTES / 4);
-
-/// sled in one folder.
+/// sled and the value log in one folder.
 pub struct SledEngine {
     // Fields are dropped in this order: the lock goes last.
     db: sled::Db,
     file: File,
+    log: ValueLog,
+    writer: Mutex<Writer>,
     _lock: File,
+}
+
+/// What only the committer needs.
+struct Writer {
+    end: End,
+    /// A segment of the log that has so many is full.
+    segment_bytes: u32,
+    /// Bytes of each segment that nothing refers to any more.
+    dead: BTreeMap<u32, u64>,
+    compaction: Compaction,
 }
 
 impl SledEngine {
@@ -41,89 +70,170 @@ impl SledEngine {
     ///
     /// Another process that has it open is [`StoreError::Locked`].
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_with(folder, cache_bytes, SEGMENT_BYTES)
+    }
+
+    fn open_with(folder: &Path, cache_bytes: u64, segment_bytes: u32) -> Result<Self, StoreError> {
         let fails = |source| StoreError::Folder { folder: folder.to_owned(), source };
-        fs::create_dir_all(folder).map_err(fails)?;
-        // Before anything is touched: the files may be in use.
-        let lock = lock(folder)?;
-        let settings = folder.join("conf");
-        if is_torn(&settings).map_err(fails)? {
-            fs::remove_file(&settings).map_err(fails)?;
-        }
-        for unfinished in snapshots(folder).map_err(fails)? {
-            if unfinished.extension().is_some_and(|extension| extension == "generating") {
-                fs::remove_file(unfinished).map_err(fails)?;
-            }
-        }
-        let db = match open_once(folder, cache_bytes) {
-            Ok(db) => db,
-            Err(first) => {
-                tracing::warn!(error = %first, "the database does not open; trying without snapshots");
-                for snapshot in snapshots(folder).map_err(fails)? {
-                    let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
-                    let aside = snapshot.with_file_name(format!("set-aside.{name}"));
-                    fs::rename(&snapshot, aside).map_err(fails)?;
-                }
-                open_once(folder, cache_bytes)?
-            }
-        };
+        let (db, lock) = folder::open(folder, cache_bytes)?;
         let file = File::open(folder.join("db")).map_err(fails)?;
-        // The entries of new files must be as durable as what is written to them.
-        File::open(&settings).and_then(|settings| settings.sync_all()).map_err(fails)?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(fails)?;
-        let around = folder.parent().filter(|around| !around.as_os_str().is_empty());
-        let around = around.unwrap_or(Path::new("."));
-        File::open(around).and_then(|around| around.sync_all()).map_err(fails)?;
-        Ok(Self { db, file, _lock: lock })
+        let notes = Notes::read(&db)?;
+        let log = ValueLog::open(&folder.join("values"), notes.end)?;
+        folder::sync_folder(folder).map_err(fails)?;
+        for &segment in &notes.retired {
+            log.remove(segment)?;
+        }
+        let compaction = Compaction::new(notes.retired);
+        let writer = Writer { end: notes.end, segment_bytes, dead: notes.dead, compaction };
+        Ok(Self { db, file, log, writer: Mutex::new(writer), _lock: lock })
     }
-}
 
-/// Whether sled's settings are there in part: text, the last line complete, and four bytes.
-fn is_torn(settings: &Path) -> io::Result<bool> {
-    let bytes = match fs::read(settings) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let text = bytes.split_last_chunk::<4>().map_or(&[][..], |(text, _)| text);
-    let whole = std::str::from_utf8(text)
-        .is_ok_and(|text| text.contains("\nversion: ") && text.ends_with('\n'));
-    Ok(!whole)
-}
-
-/// Takes the lock of a folder; the system releases it when the process ends, however it ends.
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| StoreError::Folder { folder: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(StoreError::Folder { folder: path, source }),
+    fn row(&self, key: &[u8]) -> Result<Option<Row>, StoreError> {
+        self.db.get(key).map_err(engine_error)?.map(|value| Row::decode(&value)).transpose()
     }
-}
 
-#[expect(clippy::disallowed_methods, reason = "the one place where a database is opened")]
-fn open_once(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
-    let config = sled::Config::new()
-        .path(folder)
-        .cache_capacity(cache_bytes)
-        .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(Some(1_000));
-    catch_unwind(AssertUnwindSafe(|| config.open()))
-        .map_err(|_| StoreError::Engine("the database file is damaged".into()))?
-        .map_err(engine_error)
-}
+    fn block(&self, key: &[u8]) -> Result<Block, StoreError> {
+        let found = self.db.get(key).map_err(engine_error)?;
+        found.map_or_else(|| Ok(Block::default()), |value| Block::decode(&value))
+    }
 
-/// Snapshots that sled would look at, finished or not.
-fn snapshots(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("snap.") {
-            found.push(entry.path());
+    /// Where in the value log the value of a key is, if it is there.
+    fn locate(&self, key: &[u8]) -> Result<Option<Location>, StoreError> {
+        match Place::of(key)? {
+            Place::Block(block, slot) => Ok(self.block(&block)?.get(slot)),
+            Place::Row => Ok(match self.row(key)? {
+                Some(Row::Outside(at)) => Some(at),
+                _ => None,
+            }),
         }
     }
-    Ok(found)
+
+    /// The value of a key whose place was looked up; the place may have changed meanwhile.
+    fn resolve(&self, key: &[u8], mut at: Location) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            if let Some(value) = self.log.read(at, key)? {
+                return Ok(Some(value));
+            }
+            match self.locate(key)? {
+                Some(now) if now == at => {
+                    let segment = at.segment;
+                    return Err(StoreError::Engine(format!("segment {segment:08x} is missing")));
+                }
+                Some(now) => at = now,
+                // Now it is deleted, or short enough for sled.
+                None => return self.get(key),
+            }
+        }
+    }
+
+    /// Makes changes visible: values first, durably, then what refers to them.
+    fn put(&self, writer: &mut Writer, batch: &Batch, done: Option<u32>) -> Result<(), StoreError> {
+        let mut changes = Changes {
+            engine: self,
+            rows: sled::Batch::default(),
+            records: Records::after(writer.end, writer.segment_bytes),
+            dead: BTreeMap::new(),
+            block: None,
+        };
+        for (key, value) in batch {
+            changes.add(key, value.as_ref())?;
+        }
+        changes.close_block();
+        let Changes { mut rows, records, dead: newly_dead, .. } = changes;
+        if !records.is_empty() {
+            self.log.append(&records)?;
+            note::end(&mut rows, records.end());
+        }
+        let mut dead = BTreeMap::new();
+        for (segment, bytes) in newly_dead {
+            let before = writer.dead.get(&segment).copied().unwrap_or_default();
+            dead.insert(segment, before + bytes);
+        }
+        if let Some(segment) = done {
+            dead.remove(&segment);
+        }
+        for (&segment, &bytes) in &dead {
+            note::dead(&mut rows, segment, bytes);
+        }
+        writer.compaction.note(&mut rows, done);
+        #[expect(clippy::disallowed_methods, reason = "the committer syncs after it")]
+        self.db.apply_batch(rows).map_err(engine_error)?;
+        if !records.is_empty() {
+            writer.end = records.end();
+        }
+        writer.compaction.noted(!dead.is_empty(), done);
+        writer.dead.extend(dead);
+        if let Some(segment) = done {
+            writer.dead.remove(&segment);
+        }
+        Ok(())
+    }
+}
+
+/// One batch on its way into sled.
+struct Changes<'a> {
+    engine: &'a SledEngine,
+    rows: sled::Batch,
+    records: Records,
+    dead: BTreeMap<u32, u64>,
+    /// The block being changed: keys come in order, so those of one block together.
+    block: Option<(Vec<u8>, Block)>,
+}
+
+impl Changes<'_> {
+    fn add(&mut self, key: &[u8], value: Option<&Bytes>) -> Result<(), StoreError> {
+        match Place::of(key)? {
+            Place::Row => self.add_row(key, value),
+            Place::Block(block, slot) => self.add_message(block, slot, key, value),
+        }
+    }
+
+    fn add_row(&mut self, key: &[u8], value: Option<&Bytes>) -> Result<(), StoreError> {
+        if let Some(Row::Outside(at)) = self.engine.row(key)? {
+            self.dies(at);
+        }
+        match value {
+            None => self.rows.remove(key),
+            Some(value) if row::is_outside(value) => {
+                let at = self.records.push(key, value);
+                self.rows.insert(key, Row::Outside(at).encode());
+            }
+            Some(value) => self.rows.insert(key, Row::Inline(value.clone()).encode()),
+        }
+        Ok(())
+    }
+
+    fn add_message(
+        &mut self,
+        block_key: Vec<u8>,
+        slot: usize,
+        key: &[u8],
+        value: Option<&Bytes>,
+    ) -> Result<(), StoreError> {
+        if self.block.as_ref().is_none_or(|(open, _)| *open != block_key) {
+            self.close_block();
+            let block = self.engine.block(&block_key)?;
+            self.block = Some((block_key, block));
+        }
+        let at = value.map(|value| self.records.push(key, value));
+        let before = self.block.as_mut().and_then(|(_, block)| block.set(slot, at));
+        if let Some(before) = before {
+            self.dies(before);
+        }
+        Ok(())
+    }
+
+    fn close_block(&mut self) {
+        match self.block.take() {
+            Some((key, block)) if block.is_empty() => self.rows.remove(key),
+            Some((key, block)) => self.rows.insert(key, block.encode()),
+            None => {}
+        }
+    }
+
+    fn dies(&mut self, at: Location) {
+        *self.dead.entry(at.segment).or_default() += u64::from(at.length);
+    }
 }
 
 fn engine_error(error: sled::Error) -> StoreError {
@@ -132,44 +242,96 @@ fn engine_error(error: sled::Error) -> StoreError {
 
 impl Engine for SledEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.db.get(key).map_err(engine_error)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        let at = match Place::of(key) {
+            // No table has such a key.
+            Err(_) => None,
+            Ok(Place::Block(block, slot)) => self.block(&block)?.get(slot),
+            Ok(Place::Row) => match self.row(key)? {
+                Some(Row::Inline(value)) => return Ok(Some(value)),
+                Some(Row::Outside(at)) => Some(at),
+                None => None,
+            },
+        };
+        at.map_or(Ok(None), |at| self.resolve(key, at))
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_> {
-        if is_empty(&range) {
+        let below = row::range(&range);
+        if is_empty(&range) || is_empty(&below) {
             return Box::new(std::iter::empty());
         }
-        let copy = |pair: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, value) = pair.map_err(engine_error)?;
-            Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        let pairs = self.db.range(below);
+        let pairs: Box<dyn Iterator<Item = _>> = match direction {
+            Direction::Ascending => Box::new(pairs),
+            Direction::Descending => Box::new(pairs.rev()),
         };
-        let found = self.db.range(range);
-        match direction {
-            Direction::Ascending => Box::new(found.map(copy)),
-            Direction::Descending => Box::new(found.rev().map(copy)),
-        }
+        Box::new(Expanded { engine: self, pairs, range, direction, messages: VecDeque::new() })
     }
 
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut changes = sled::Batch::default();
-        for (key, value) in batch {
-            match value {
-                Some(value) => changes.insert(key.as_slice(), value.as_ref()),
-                None => changes.remove(key.as_slice()),
-            }
-        }
-        #[expect(clippy::disallowed_methods, reason = "the committer syncs after it")]
-        self.db.apply_batch(changes).map_err(engine_error)
+        let mut writer = self.writer.lock();
+        self.put(&mut writer, batch, None)?;
+        self.compact(&mut writer)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(engine_error)?;
-        self.file.sync_data().map_err(|error| StoreError::Engine(error.to_string()))
+        self.file.sync_data().map_err(|error| StoreError::Engine(error.to_string()))?;
+        self.writer.lock().compaction.retire(&self.log)
     }
 
     fn available_bytes(&self) -> Option<u64> {
         let stat = rustix::fs::fstatvfs(&self.file).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// The pairs of a range, made from those in sled.
+struct Expanded<'a> {
+    engine: &'a SledEngine,
+    pairs: Box<dyn Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + 'a>,
+    range: KeyRange,
+    direction: Direction,
+    /// Messages of the block at hand that are still to be shown.
+    messages: VecDeque<(Vec<u8>, Location)>,
+}
+
+impl Expanded<'_> {
+    fn step(&mut self) -> Result<Option<Pair>, StoreError> {
+        loop {
+            while let Some((key, at)) = self.messages.pop_front() {
+                if let Some(value) = self.engine.resolve(&key, at)? {
+                    return Ok(Some((key.into(), value)));
+                }
+            }
+            let Some(pair) = self.pairs.next() else { return Ok(None) };
+            let (key, value) = pair.map_err(engine_error)?;
+            match row::messages_of(&key, &value)? {
+                Some(mut messages) => {
+                    messages.retain(|(key, _)| self.range.contains(key));
+                    if self.direction == Direction::Descending {
+                        messages.reverse();
+                    }
+                    self.messages = messages.into();
+                }
+                None => {
+                    let found = match Row::decode(&value)? {
+                        Row::Inline(value) => Some(value),
+                        Row::Outside(at) => self.engine.resolve(&key, at)?,
+                    };
+                    if let Some(value) = found {
+                        return Ok(Some((Bytes::copy_from_slice(&key), value)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Expanded<'_> {
+    type Item = Result<Pair, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
     }
 }

@@ -1,0 +1,320 @@
+//! Values outside sled: checksummed records in append-only segment files.
+//!
+//! | bytes | content of a record |
+//! | --- | --- |
+//! | 4 | its length, all of it |
+//! | 4 | CRC-32 of everything else in it |
+//! | 2 | length of the key |
+//! | n + m | key, value |
+//!
+//! Numbers are big-endian; records follow one another without gaps. What lies beyond the [`End`]
+//! that sled has noted was never acknowledged and is cut off when the log is opened.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::folder::sync_folder;
+use crate::StoreError;
+use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+
+/// A segment that has grown so far is followed by another one.
+pub(super) const SEGMENT_BYTES: u32 = 64 << 20;
+/// Length, checksum, length of the key.
+const HEAD_BYTES: usize = 10;
+const MAX_RECORD_BYTES: usize = HEAD_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES;
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) segment: u32,
+    /// Of its first byte.
+    pub(super) offset: u32,
+    /// In bytes, all of it.
+    pub(super) length: u32,
+}
+
+impl Location {
+    pub(super) fn to_bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.segment.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.length.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 12]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        let number = u32::from_be_bytes;
+        Self {
+            segment: number([a, b, c, d]),
+            offset: number([e, f, g, h]),
+            length: number([i, j, k, l]),
+        }
+    }
+}
+
+/// Where the next record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+}
+
+impl End {
+    /// Of an empty log.
+    pub(super) const START: Self = Self { segment: 1, offset: 0 };
+}
+
+/// Records to append as one.
+#[derive(Debug)]
+pub(super) struct Records {
+    start: End,
+    bytes: Vec<u8>,
+}
+
+impl Records {
+    /// Records that follow what ends at `end`, in a new segment if that one has so many bytes.
+    pub(super) fn after(end: End, segment_bytes: u32) -> Self {
+        let full = end.offset >= segment_bytes;
+        let start = if full { End { segment: end.segment + 1, offset: 0 } } else { end };
+        Self { start, bytes: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Where the log ends when they are appended.
+    pub(super) fn end(&self) -> End {
+        End { offset: self.start.offset + length(self.bytes.len()), ..self.start }
+    }
+
+    /// Adds a value; keys and values are within the limits of an engine.
+    pub(super) fn push(&mut self, key: &[u8], value: &[u8]) -> Location {
+        let End { segment, offset } = self.end();
+        let record = HEAD_BYTES + key.len() + value.len();
+        let at = Location { segment, offset, length: length(record) };
+        let start = self.bytes.len();
+        self.bytes.reserve(record);
+        self.bytes.extend_from_slice(&at.length.to_be_bytes());
+        self.bytes.extend_from_slice(&[0; 4]);
+        let key_length = u16::try_from(key.len()).unwrap_or(u16::MAX);
+        self.bytes.extend_from_slice(&key_length.to_be_bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        let sum = checksum(&self.bytes[start..]);
+        self.bytes[start + 4..start + 8].copy_from_slice(&sum.to_be_bytes());
+        at
+    }
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Of a record with its length, without the checksum itself.
+fn checksum(record: &[u8]) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(&record[..4]);
+    hash.update(&record[8..]);
+    hash.finalize()
+}
+
+/// Splits a record into key and value, both as ranges of it; `None` if it is not whole.
+fn parts(record: &[u8]) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+    let (head, _) = record.split_first_chunk::<HEAD_BYTES>()?;
+    let [l0, l1, l2, l3, c0, c1, c2, c3, k0, k1] = *head;
+    let stated = u32::from_be_bytes([l0, l1, l2, l3]);
+    let key_end = HEAD_BYTES + usize::from(u16::from_be_bytes([k0, k1]));
+    let whole = usize::try_from(stated).is_ok_and(|stated| stated == record.len())
+        && key_end <= record.len()
+        && u32::from_be_bytes([c0, c1, c2, c3]) == checksum(record);
+    whole.then_some((HEAD_BYTES..key_end, key_end..record.len()))
+}
+
+/// A record as it was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Bytes,
+    pub(super) at: Location,
+}
+
+/// The segments of one folder.
+pub(super) struct ValueLog {
+    folder: PathBuf,
+    /// Those that were needed so far.
+    files: RwLock<HashMap<u32, Arc<File>>>,
+}
+
+impl ValueLog {
+    /// Opens the log in `folder`, which ends at `end`; what was written beyond that is removed.
+    pub(super) fn open(folder: &Path, end: End) -> Result<Self, StoreError> {
+        let log = Self { folder: folder.to_owned(), files: RwLock::default() };
+        log.cut(end).map_err(|error| log.fails(error))?;
+        Ok(log)
+    }
+
+    fn cut(&self, end: End) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if u32::from_str_radix(name, 16).is_ok_and(|segment| segment > end.segment) {
+                fs::remove_file(path)?;
+            }
+        }
+        if let Some(file) = self.file(end.segment)? {
+            let length = file.metadata()?.len();
+            if length > end.offset.into() {
+                file.set_len(end.offset.into())?;
+                file.sync_all()?;
+            }
+        }
+        sync_folder(&self.folder)
+    }
+
+    fn path(&self, segment: u32) -> PathBuf {
+        self.folder.join(format!("{segment:08x}"))
+    }
+
+    fn fails(&self, source: io::Error) -> StoreError {
+        StoreError::Folder { folder: self.folder.clone(), source }
+    }
+
+    /// The file of a segment; `None` if it is gone.
+    fn file(&self, segment: u32) -> io::Result<Option<Arc<File>>> {
+        if let Some(file) = self.files.read().get(&segment) {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let mut files = self.files.write();
+        match File::options().read(true).write(true).open(self.path(segment)) {
+            Ok(file) => Ok(Some(Arc::clone(files.entry(segment).or_insert(Arc::new(file))))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes records and makes them durable.
+    pub(super) fn append(&self, records: &Records) -> Result<(), StoreError> {
+        self.write(records).map_err(|error| self.fails(error))
+    }
+
+    fn write(&self, Records { start, bytes }: &Records) -> io::Result<()> {
+        let file = match self.file(start.segment)? {
+            Some(file) => file,
+            None if start.offset == 0 => self.create(start.segment)?,
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        file.write_all_at(bytes, start.offset.into())?;
+        file.sync_data()
+    }
+
+    fn create(&self, segment: u32) -> io::Result<Arc<File>> {
+        let path = self.path(segment);
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        sync_folder(&self.folder)?;
+        let file = Arc::new(file);
+        self.files.write().insert(segment, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The value of `key` at a place; `None` if the segment is gone.
+    pub(super) fn read(&self, at: Location, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let Some(file) = self.file(at.segment).map_err(|error| self.fails(error))? else {
+            return Ok(None);
+        };
+        let size = usize::try_from(at.length).unwrap_or(usize::MAX);
+        if size > MAX_RECORD_BYTES {
+            return Err(damaged(at));
+        }
+        let mut record = vec![0; size];
+        match file.read_exact_at(&mut record, at.offset.into()) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(at)),
+            outcome => outcome.map_err(|error| self.fails(error))?,
+        }
+        match parts(&record) {
+            Some((found, value)) if record[found.clone()] == *key => {
+                Ok(Some(Bytes::from(record).slice(value)))
+            }
+            _ => Err(damaged(at)),
+        }
+    }
+
+    /// Size of a segment in bytes; `None` if it is gone.
+    pub(super) fn size(&self, segment: u32) -> Result<Option<u64>, StoreError> {
+        let size = self.file(segment).and_then(|file| {
+            file.map(|file| file.metadata().map(|metadata| metadata.len())).transpose()
+        });
+        size.map_err(|error| self.fails(error))
+    }
+
+    /// The records of a full segment from `offset` on, of about so many bytes; none at its end.
+    pub(super) fn records(
+        &self,
+        segment: u32,
+        mut offset: u32,
+        most_bytes: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let file = self.file(segment).and_then(|file| file.ok_or(io::ErrorKind::NotFound.into()));
+        let file = file.map_err(|error| self.fails(error))?;
+        let mut bytes = vec![0; most_bytes.max(MAX_RECORD_BYTES)];
+        let read = read_at(&file, &mut bytes, offset.into()).map_err(|error| self.fails(error))?;
+        let mut rest = &bytes[..read];
+        let mut found = Vec::new();
+        while let Some((&stated, _)) = rest.split_first_chunk::<4>() {
+            let at = Location { segment, offset, length: u32::from_be_bytes(stated) };
+            let size = usize::try_from(at.length).unwrap_or(usize::MAX);
+            if size > rest.len() && !found.is_empty() {
+                break;
+            }
+            let record = rest.get(..size).ok_or_else(|| damaged(at))?;
+            let (key, value) = parts(record).ok_or_else(|| damaged(at))?;
+            let value = Bytes::copy_from_slice(&record[value]);
+            found.push(Found { key: record[key].to_vec(), value, at });
+            offset += at.length;
+            rest = &rest[size..];
+        }
+        if found.is_empty() && !rest.is_empty() {
+            return Err(damaged(Location { segment, offset, length: length(rest.len()) }));
+        }
+        Ok(found)
+    }
+
+    /// Removes a segment that nothing refers to any more.
+    pub(super) fn remove(&self, segment: u32) -> Result<(), StoreError> {
+        self.files.write().remove(&segment);
+        match fs::remove_file(self.path(segment)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.fails(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads as many bytes as there are, up to the length of `bytes`.
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+fn damaged(at: Location) -> StoreError {
+    let Location { segment, offset, length } = at;
+    StoreError::Engine(format!(
+        "{length} bytes at {offset} of segment {segment:08x} are not as they were written"
+    ))
+}
