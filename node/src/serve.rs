@@ -40,12 +40,25 @@ pub(crate) fn run(data: &Data, addresses: &Listen) -> anyhow::Result<ExitCode> {
         config.ws.listen.clone_from(address);
     }
     logging::start(&config.log)?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let store = open_store(&folder, &config)?;
     let outcome = runtime.block_on(serve(&folder, &config, store.clone(), first));
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Lets the node open as many files as its hard limit allows: each connection is one, and the usual
+/// soft limit is 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Opens the database of a data folder.

@@ -47,6 +47,8 @@ use target::Target;
 
 /// Files that the largest scenario has open at once.
 const FILES: u64 = 200_000;
+/// Files that the generator and the node need beside the connections.
+const OTHER_FILES: u64 = 500;
 /// Contents of mixed sizes, in bytes; the largest fits into a message of 60 KiB.
 const SMALLEST: usize = 20;
 const LARGEST: usize = 56 * 1024;
@@ -180,6 +182,12 @@ async fn chats(pace: Loop, sizes: Sizes, options: &Options) -> Result<Vec<Report
         node.number("share of raw", ours / limit, "");
     }
     Ok(reports)
+}
+
+/// So many connections as are wanted, or as many as the limit on open files leaves room for.
+fn possible(wanted: usize) -> usize {
+    let files = usage::raise_file_limit(FILES).saturating_sub(OTHER_FILES);
+    wanted.min(usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// The address that the connection number `at` comes from.

@@ -14,7 +14,7 @@ use super::openim::Client;
 use super::peer::Session as _;
 use super::report::{Cost, Report};
 use super::stage::Stage;
-use super::{population, source};
+use super::{population, possible, source};
 use crate::Result;
 
 /// Time between two heartbeats of the native SDK.
@@ -25,7 +25,7 @@ const HELD: Duration = Duration::from_secs(35);
 /// Opens many connections, holds them, and says what each costs.
 pub(crate) async fn idle(stage: &Stage<'_>) -> Result<Report> {
     let Stage { target, options, progress } = stage;
-    let count = options.connections;
+    let count = possible(options.connections);
     let mut report = Report::new(format!("{count} idle connections"), target);
     stage.says("registering users");
     let users = population::settle(target, count).await?;

@@ -19,7 +19,7 @@ use super::run::{Cast, run};
 use super::stage::Stage;
 use super::target::Target;
 use super::text::Texts;
-use super::{catch_up, population, pull, source};
+use super::{catch_up, population, possible, pull, source};
 use crate::Result;
 
 /// Pauses of the native SDK between its attempts, in seconds.
@@ -45,7 +45,7 @@ pub(crate) async fn storm(
     options: &Options,
     progress: &indicatif::ProgressBar,
 ) -> Result<Report> {
-    let count = options.returning / 2 * 2;
+    let count = possible(options.returning) / 2 * 2;
     let mut report = Report::new(format!("restart under {count} clients"), target);
     let stage = Stage { target, options, progress };
     stage.says("registering users");

@@ -16,7 +16,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     /// Resident memory in bytes.
     pub(crate) resident: u64,
-    /// Bytes it caused to be written to disk.
+    /// Bytes it gave to write calls. What the kernel counts as written to disk can be far more: a
+    /// whole block of the page cache for a few bytes of it.
     pub(crate) written: u64,
     /// Times it made its data durable, if it tells.
     pub(crate) syncs: u64,
@@ -37,7 +38,7 @@ impl Usage {
         let per_second = rustix::param::clock_ticks_per_second() as f64;
         let kib = number(&read("status")?, "VmRSS:").context("no VmRSS")?;
         // Not readable for processes of others.
-        let written = read("io").ok().and_then(|io| number(&io, "write_bytes:")).unwrap_or(0);
+        let written = read("io").ok().and_then(|io| number(&io, "wchar:")).unwrap_or(0);
         Ok(Self {
             cpu_seconds: (ticks.0 + ticks.1) as f64 / per_second,
             resident: kib * 1024,
