@@ -6,7 +6,7 @@ use std::path::Path;
 use testnet::{Result, crash};
 
 const ROUNDS: usize = 20;
-const SENDERS: usize = 32;
+const SENDERS: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_in_twenty_kills() -> Result {
