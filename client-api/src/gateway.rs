@@ -29,6 +29,10 @@ use crate::error_code::ApiError;
 use handshake::{Failure, Handshake};
 use session::Session;
 
+/// Bytes a connection keeps for what it reads, and as many for what it writes; larger frames grow
+/// the buffers as they pass.
+const BUFFER_BYTES: usize = 2 * 1024;
+
 /// Numbers of the requests that clients may send.
 pub fn opcodes() -> &'static [i32] {
     &opcode::OPCODES
@@ -163,8 +167,8 @@ impl Gateway {
     {
         let limit = self.shared.limits.max_frame_bytes;
         let config = WebSocketConfig::default()
-            .read_buffer_size(4 * 1024)
-            .write_buffer_size(4 * 1024)
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
         WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await

@@ -1,5 +1,6 @@
 //! The life of one connection.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use proto::sdkws::MsgData;
 use services::hub::{Connection, Outgoing, Registered};
 use services::{Caller, Services};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -65,7 +65,6 @@ pub(super) struct Session<S> {
     wire: Wire,
     wants_result: bool,
     connection: Arc<Connection>,
-    outgoing: mpsc::Receiver<Outgoing>,
     closed: CancellationToken,
     socket: WebSocketStream<S>,
     sends: FuturesUnordered<Send>,
@@ -90,7 +89,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             wire: handshake.wire,
             wants_result: handshake.wants_result,
             connection: registered.connection,
-            outgoing: registered.outgoing,
             closed: registered.closed,
             socket,
             sends: FuturesUnordered::new(),
@@ -131,7 +129,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn serve(&mut self, stop: &CancellationToken) -> End {
         let mut heard = Instant::now();
         let mut ping_at = heard + PING_EVERY;
-        let mut batch = Vec::new();
         let timer = tokio::time::sleep_until(ping_at);
         let mut timer = std::pin::pin!(timer);
         loop {
@@ -139,9 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 biased;
                 () = self.closed.cancelled() => Err(End::Drop),
                 () = stop.cancelled() => Err(self.finish().await),
-                count = self.outgoing.recv_many(&mut batch, WRITE_BATCH) => {
-                    if count == 0 { Err(End::Drop) } else { self.write_batch(&mut batch).await }
-                }
+                batch = self.connection.outgoing(WRITE_BATCH) => self.write_batch(batch).await,
                 Some(refused) = self.sends.next(), if !self.sends.is_empty() => {
                     match refused {
                         Some(frame) => self.write([Message::binary(frame)]).await,
@@ -185,11 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     self.write([Message::binary(frame)]).await?;
                 }
             }
-            let mut batch = Vec::new();
-            while let Ok(outgoing) = self.outgoing.try_recv() {
-                batch.push(outgoing);
-            }
-            self.write_batch(&mut batch).await
+            self.write_batch(self.connection.outgoing_now()).await
         };
         match tokio::time::timeout(WRITE_DEADLINE, ended).await {
             Ok(Ok(())) => End::Close(CloseCode::Away),
@@ -246,7 +237,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.write([Message::binary(frame)]).await?;
             }
         }
-        let answer = opcode::run(&self.services, &self.connection, &caller, &request).await;
+        // On the heap: a connection that asks nothing does not hold room for it.
+        let run = opcode::run(&self.services, &self.connection, &caller, &request);
+        let answer = Box::pin(run).await;
         let logout = request.req_identifier == id::LOGOUT;
         let frame = answer_frame(self.wire, &request, answer);
         self.write([Message::binary(frame)]).await?;
@@ -283,13 +276,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    async fn write_batch(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
+    async fn write_batch(&mut self, mut batch: VecDeque<Outgoing>) -> Result<(), End> {
         let mut kicked = false;
         let wire = self.wire;
         if wire.encoding == envelope::Encoding::Json {
-            self.write_answers(batch).await?;
+            self.write_answers(&mut batch).await?;
         }
-        let frames = batch.drain(..).map(|outgoing| match outgoing {
+        let frames = batch.into_iter().map(|outgoing| match outgoing {
             Outgoing::Push(push) => push.frame(kind(wire), |push| {
                 let response = Response {
                     req_identifier: id::PUSH,
@@ -312,15 +305,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Writes the answers in a batch ahead of its pushes, for the JS SDK.
-    async fn write_answers(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
-        let is_answer = |outgoing: &mut Outgoing| matches!(outgoing, Outgoing::Frame(_));
-        let answers: Vec<Message> = batch
-            .extract_if(.., is_answer)
-            .filter_map(|outgoing| match outgoing {
-                Outgoing::Frame(frame) => Some(Message::binary(frame)),
-                _ => None,
-            })
-            .collect();
+    async fn write_answers(&mut self, batch: &mut VecDeque<Outgoing>) -> Result<(), End> {
+        let mut answers = Vec::new();
+        batch.retain(|outgoing| match outgoing {
+            Outgoing::Frame(frame) => {
+                answers.push(Message::binary(frame.clone()));
+                false
+            }
+            _ => true,
+        });
         if answers.is_empty() {
             return Ok(());
         }

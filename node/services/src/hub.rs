@@ -1,6 +1,8 @@
 //! Connections of this node: who is online, in which groups, watched by whom.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod outgoing;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,23 +10,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
 use proto::sdkws::{SubUserOnlineStatusElem, SubUserOnlineStatusTips};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Audience, Delivery, Push, PushEach};
 use crate::platform;
 
-/// Something a connection has to write.
-pub enum Outgoing {
-    /// A message.
-    Push(Arc<Push>),
-    /// Online status of a watched user: an encoded `SubUserOnlineStatusTips`.
-    Status(Bytes),
-    /// An answer, ready to be written.
-    Frame(Bytes),
-    /// The login is over: tell the client, then close.
-    Kick,
-}
+pub use outgoing::Outgoing;
+use outgoing::Queue;
 
 /// One connection of a user.
 pub struct Connection {
@@ -37,16 +29,27 @@ pub struct Connection {
     /// The token it logged in with.
     pub token: String,
     background: AtomicBool,
-    queue: mpsc::Sender<Outgoing>,
+    queue: Queue,
     closed: CancellationToken,
 }
 
 impl Connection {
     /// Queues something to write; a connection that cannot keep up is closed.
     pub fn enqueue(&self, outgoing: Outgoing) {
-        if self.queue.try_send(outgoing).is_err() {
+        if !self.queue.push(outgoing) {
             self.closed.cancel();
         }
+    }
+
+    /// Waits for something to write and takes up to `most`, oldest first; only the connection's own
+    /// task may wait. Nothing is lost if the future is dropped.
+    pub async fn outgoing(&self, most: usize) -> VecDeque<Outgoing> {
+        self.queue.take(most).await
+    }
+
+    /// Everything that is left to write.
+    pub fn outgoing_now(&self) -> VecDeque<Outgoing> {
+        self.queue.take_now(usize::MAX)
     }
 
     /// Whether the app says it is in the background.
@@ -69,8 +72,6 @@ impl Connection {
 pub struct Registered {
     /// The connection.
     pub connection: Arc<Connection>,
-    /// What it has to write.
-    pub outgoing: mpsc::Receiver<Outgoing>,
     /// Cancelled when the connection has to end at once.
     pub closed: CancellationToken,
 }
@@ -105,7 +106,6 @@ impl Hub {
         token: &str,
         queue_frames: usize,
     ) -> Registered {
-        let (queue, outgoing) = mpsc::channel(queue_frames.max(1));
         let closed = CancellationToken::new();
         let connection = Arc::new(Connection {
             id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
@@ -113,10 +113,10 @@ impl Hub {
             platform_id,
             token: token.to_owned(),
             background: AtomicBool::new(false),
-            queue,
+            queue: Queue::new(queue_frames.max(1)),
             closed: closed.clone(),
         });
-        Registered { connection, outgoing, closed }
+        Registered { connection, closed }
     }
 
     /// Number of connections.
