@@ -120,8 +120,13 @@ impl Tx<'_> {
         }
         if let (Some(print), Some(repeat)) = (print, append.repeat.as_ref()) {
             let number = tail.head.number;
-            let candidates: Vec<i64> =
-                tail.recent.iter().filter(|r| r.0 == print).map(|r| r.1).collect();
+            let erased = fingerprint(&(String::new(), repeat.1.clone()));
+            let candidates: Vec<i64> = tail
+                .recent
+                .iter()
+                .filter(|r| [print, erased].contains(&r.0))
+                .map(|r| r.1)
+                .collect();
             for seq in candidates {
                 if let Some(found) = self.same_message(number, seq, repeat)? {
                     return Ok(found);
@@ -206,7 +211,8 @@ impl Tx<'_> {
         let key = (number, seq.cast_unsigned());
         let Some(message) = MESSAGES.get_raw(self, key)? else { return Ok(None) };
         let Some(data) = MESSAGES.get(self, key)? else { return Ok(None) };
-        if data.send_id != repeat.0 || data.client_msg_id != repeat.1 {
+        let sender_known = data.send_id == repeat.0 || is_erased(&data);
+        if !sender_known || data.client_msg_id != repeat.1 {
             return Ok(None);
         }
         Ok(Some(Appended { seq, send_time: data.send_time, message, repeated: true }))
@@ -269,21 +275,29 @@ pub fn messages_raw<'a>(
         .map(|row| row.map(|((_, seq), message)| (seq.cast_signed(), message)))
 }
 
-/// Whether a stored message was erased for everybody; only its seq and send time remain.
+/// Whether a stored message was erased for everybody; only its seq, its send time and its IDs remain.
+///
+/// By the IDs a repeated send is still known: what was erased must not come back with it.
 pub fn is_erased(message: &MsgData) -> bool {
-    message.client_msg_id.is_empty() && message.status == ERASED
+    message.content.is_empty() && message.status == ERASED
 }
 
 /// Status of a message that is gone.
 pub const ERASED: i32 = 4;
 
 impl Tx<'_> {
-    /// Erases a message for everybody; its seq and send time stay, so that no gap appears.
+    /// Erases a message for everybody; what [`is_erased`] names stays, so that no gap appears.
     pub fn erase(&mut self, number: u64, seq: i64) -> Result<bool, StoreError> {
         let key = (number, seq.cast_unsigned());
         let Some(message) = MESSAGES.get(self, key)? else { return Ok(false) };
-        let trace =
-            MsgData { seq, send_time: message.send_time, status: ERASED, ..Default::default() };
+        let trace = MsgData {
+            seq,
+            send_time: message.send_time,
+            status: ERASED,
+            client_msg_id: message.client_msg_id,
+            server_msg_id: message.server_msg_id,
+            ..Default::default()
+        };
         MESSAGES.put_raw(self, key, trace.encode_to_vec().into());
         Ok(true)
     }

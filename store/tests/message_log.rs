@@ -238,6 +238,21 @@ fn an_erased_message_keeps_its_place() {
 }
 
 #[test]
+fn an_erased_message_does_not_come_back_when_it_is_sent_again() {
+    let engine = Arc::new(MemoryEngine::default());
+    let head = pair("alice", "bob");
+    let store = support::open(&engine);
+    append(&store, message("c", &head, "m1", NOW)).unwrap();
+    let number = schema::CONVERSATION_HEADS.get(&store.view(), "c").unwrap().unwrap().number;
+    assert!(store.transact_blocking(move |tx| tx.erase(number, 1)).unwrap());
+    // With the tail in memory, then with one read again.
+    for store in [store, support::open(&engine)] {
+        let again = append(&store, message("c", &head, "m1", NOW + 1)).unwrap();
+        assert_eq!((again.repeated, again.seq, again.send_time), (true, 1, NOW));
+    }
+}
+
+#[test]
 fn a_number_is_never_given_twice() {
     let engine = Arc::new(MemoryEngine::default());
     let store = support::open(&engine);

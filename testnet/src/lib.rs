@@ -6,6 +6,7 @@
 
 pub mod crash;
 pub mod load;
+pub mod model;
 mod node;
 pub mod power_cut;
 mod process;

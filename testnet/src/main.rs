@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testnet::{crash, load, power_cut};
+use testnet::{crash, load, model, power_cut};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,6 +22,8 @@ enum Command {
     Load(Box<load::Options>),
     /// Kill a node under load again and again and look for what it had acknowledged.
     Crash(crash::Options),
+    /// Let users act at random and compare what everybody sees with a model.
+    Model(model::Options),
     /// Cut the power of a node at a thousand moments and look for what it had acknowledged.
     PowerCut(power_cut::Options),
     /// Check one image that `power-cut` has kept.
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Load(options) => load::run(&options),
         Command::Crash(options) => crash::run(&options),
+        Command::Model(options) => model::run(&options),
         Command::PowerCut(options) => power_cut::run(&options),
         Command::PowerCutImage(options) => power_cut::check_image(&options),
         Command::RawRelay => load::raw_relay(),

@@ -118,6 +118,11 @@ impl Socket {
     /// Sends a request and waits for its answer; pushes that come meanwhile are kept.
     pub async fn exchange(&mut self, opcode: i32, data: impl Into<Bytes>) -> Result<Response> {
         let msg_incr = self.ask(opcode, data).await?;
+        self.answer(&msg_incr).await
+    }
+
+    /// Waits for the answer to a request that was asked; pushes that come meanwhile are kept.
+    pub async fn answer(&mut self, msg_incr: &str) -> Result<Response> {
         loop {
             let response = self.next_response().await?;
             if response.msg_incr == msg_incr {
@@ -178,6 +183,23 @@ impl Socket {
                 _ => return Ok(all),
             }
         }
+    }
+
+    /// Everything that the user may see of a conversation, pulled at once.
+    pub async fn window_of(&mut self, id: &str) -> Result<Vec<MsgData>> {
+        let whole = i64::from(i32::MAX);
+        let request = PullMessageBySeqsReq {
+            user_id: self.user_id.clone(),
+            seq_ranges: vec![SeqRange {
+                conversation_id: id.to_owned(),
+                begin: 1,
+                end: whole,
+                num: whole,
+            }],
+            order: 0,
+        };
+        let mut pulled: PullMessageBySeqsResp = self.call(PULL, &request).await?;
+        Ok(pulled.msgs.remove(id).map(|pulled| pulled.msgs).unwrap_or_default())
     }
 
     /// The next push.

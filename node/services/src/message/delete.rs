@@ -81,7 +81,9 @@ fn delete(change: &mut Change<'_, '_>, request: DeleteMsgsReq) -> Result<DeleteM
             hide(change, &user_id, number, seq)?;
         }
     }
-    if everybody || sync.is_sync_self {
+    // Clients delete what they are told: no more than the user could see, and had a right to.
+    if !seen.is_empty() && (everybody || sync.is_sync_self) {
+        let seqs = seqs.into_iter().filter(|seq| seen.contains(seq)).collect();
         let to = if everybody { everybody_in(&record) } else { To::User(&user_id) };
         let tips = DeleteMsgsTips { user_id: user_id.clone(), conversation_id, seqs };
         let notification =
