@@ -1,8 +1,7 @@
 //! A model of who must see what, and random work that holds a node against it.
 //!
-//! [`State`](expected::State) is the model: a few hundred lines that know the rules and nothing of
-//! how they are kept. A seed makes a row of actions; each is done in a [`World`](world::World), and
-//! its answer, every push to every device and, now and then, everything that can be read must be
+//! `State` is the model: a few hundred lines that know the rules and nothing of how they are kept.
+//! A seed makes a row of actions; each is done in a `World`, and its answer, every push to every device and, now and then, everything that can be read must be
 //! what the model says. One world is the services over the memory engine in paused time, the other
 //! a real process with real connections.
 
