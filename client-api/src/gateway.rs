@@ -18,7 +18,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proto::envelope::Encoding;
 use services::Services;
-use services::hub::Registered;
+use services::hub::{QueueLimits, Registered};
+use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -45,8 +46,11 @@ pub struct Limits {
     pub max_connections: usize,
     /// Largest frame of a client, in bytes as received.
     pub max_frame_bytes: usize,
-    /// Frames that may wait for a client before its connection is closed.
-    pub queue_frames: usize,
+    /// What may wait for clients before their connections are closed.
+    pub queue: QueueLimits,
+    /// Sends under way at the same time, of all clients together. More are not read: the clients
+    /// have to wait, each for as many turns as there are others who wait.
+    pub max_sends: usize,
 }
 
 /// How a client wants its frames.
@@ -67,13 +71,16 @@ struct Shared {
     limits: Limits,
     stop: CancellationToken,
     sessions: TaskTracker,
+    /// Turns to send.
+    turns: Arc<Semaphore>,
 }
 
 impl Gateway {
     /// A gateway that ends its connections when `stop` is cancelled.
     pub fn new(services: Services, limits: Limits, stop: CancellationToken) -> Self {
         let sessions = TaskTracker::new();
-        Self { shared: Arc::new(Shared { services, limits, stop, sessions }) }
+        let turns = Arc::new(Semaphore::new(limits.max_sends.max(1)));
+        Self { shared: Arc::new(Shared { services, limits, stop, sessions, turns }) }
     }
 
     /// Waits until every connection has ended; call it after `stop` was cancelled.
@@ -136,7 +143,7 @@ impl Gateway {
             return Ok((handshake, None));
         }
         let registered =
-            services.connect(&caller, &handshake.token, limits.queue_frames).await.map_err(fail)?;
+            services.connect(&caller, &handshake.token, limits.queue).await.map_err(fail)?;
         Ok((handshake.with_caller(caller), Some(registered)))
     }
 
@@ -146,7 +153,9 @@ impl Gateway {
             Ok(upgraded) => {
                 let socket = self.websocket(TokioIo::new(upgraded)).await;
                 let services = self.shared.services.clone();
-                Session::new(services, handshake, registered, socket).run(&self.shared.stop).await;
+                let turns = Arc::clone(&self.shared.turns);
+                let session = Session::new(services, handshake, registered, socket, turns);
+                session.run(&self.shared.stop).await;
             }
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }

@@ -94,6 +94,14 @@ config! {
         max_frame_bytes: usize = 128 * 1024,
         /// Frames that may wait for a client; one that lets more wait is disconnected.
         queue_frames: usize = 1_024,
+        /// Bytes that may wait for a client; one that lets more wait is disconnected.
+        queue_bytes: usize = 512 * 1024,
+        /// Bytes that may wait for all clients together; above it, clients that are behind are
+        /// disconnected.
+        queue_all_bytes: usize = 256 * 1024 * 1024,
+        /// Messages being sent at the same time, of all clients together. What comes above it is
+        /// not read yet: the clients wait, none longer than the others.
+        max_sends: usize = 512,
         /// Certificate chain in PEM; with `tls_key` it switches TLS on.
         tls_certificate: PathBuf = PathBuf::new(),
         /// Private key in PEM.

@@ -80,6 +80,7 @@ impl Operation {
             Self::Counters => Ok(json!({
                 "commits": services.store().commits(),
                 "connections": services.hub().len(),
+                "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             })),
             Self::Verify => tokio::task::block_in_place(|| {
                 let report = store::verify::verify(&services.store().view(), progress)?;

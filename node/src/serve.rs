@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use client_api::{Gateway, GatewayLimits, RestOptions};
 use hyper_util::service::TowerToHyperService;
+use services::hub::QueueLimits;
 use services::{Environment, Services, Settings};
 use store::Store;
 use store::engine::SledEngine;
@@ -128,7 +129,12 @@ async fn serve(
     let limits = GatewayLimits {
         max_connections: config.ws.max_connections,
         max_frame_bytes: config.ws.max_frame_bytes,
-        queue_frames: config.ws.queue_frames,
+        queue: QueueLimits {
+            frames: config.ws.queue_frames,
+            bytes: config.ws.queue_bytes,
+            all_bytes: config.ws.queue_all_bytes,
+        },
+        max_sends: config.ws.max_sends,
     };
     let gateway = Gateway::new(services.clone(), limits, stop.clone());
     let (tls, key) = (&config.ws.tls_certificate, &config.ws.tls_key);

@@ -137,7 +137,7 @@ async fn half_open_handshakes_leave_room_for_others() -> Result {
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_let_go_and_loses_nothing() -> Result {
-    let node = Node::builder().limits(|limits| limits.queue_frames = 32).start().await?;
+    let node = Node::builder().limits(|limits| limits.queue.frames = 32).start().await?;
     let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
     let deaf = bob.connect(Wire::JSON).await?;
     let mut socket: Socket = alice.connect(Wire::GOB_GZIP).await?;

@@ -15,6 +15,8 @@ mod marker;
 mod mix;
 mod openim;
 mod options;
+mod others;
+mod overload;
 mod pacer;
 mod peer;
 mod plot;
@@ -23,12 +25,16 @@ mod pull;
 mod raw_relay;
 mod report;
 mod run;
+mod soak;
 mod stage;
 mod start;
+mod steady;
 mod storm;
 mod target;
 mod text;
 mod usage;
+mod windows;
+mod xmpp;
 
 use std::net::Ipv4Addr;
 
@@ -61,11 +67,12 @@ pub fn run(options: &Options) -> Result<bool> {
     usage::raise_file_limit(FILES);
     let runtime = runtime(options.threads)?;
     let scenarios = match options.scenarios.as_slice() {
-        [] => Scenario::value_variants(),
-        some => some,
+        [] => Scenario::value_variants().to_vec(),
+        some => some.to_vec(),
     };
+    let all = options.scenarios.is_empty();
     let mut reports = Vec::new();
-    for &scenario in scenarios {
+    for scenario in scenarios.into_iter().filter(|it| !all || !it.is_long()) {
         let kind = name(scenario);
         let done = runtime.block_on(run_scenario(scenario, options));
         for mut report in done.with_context(|| format!("{kind} failed"))? {
@@ -127,7 +134,13 @@ async fn run_scenario(scenario: Scenario, options: &Options) -> Result<Vec<Repor
         Scenario::Mix => one(mix::mix(&stage).await),
         Scenario::Logins => one(logins::logins(&stage).await),
         Scenario::Idle => one(idle::idle(&stage).await),
-        Scenario::Storm | Scenario::Start if !target.is_own() => Ok(Vec::new()),
+        Scenario::Storm | Scenario::Start | Scenario::Soak | Scenario::Overload
+            if !target.is_own() =>
+        {
+            Ok(Vec::new())
+        }
+        Scenario::Soak => one(soak::soak(&stage).await),
+        Scenario::Overload => overload::overload(&stage).await,
         Scenario::Storm => one(storm::storm(&mut target, options, &progress).await),
         _ => one(start::start(&mut target, options, &progress).await),
     };
@@ -153,6 +166,8 @@ fn name(scenario: Scenario) -> &'static str {
         Scenario::Idle => "idle",
         Scenario::Storm => "storm",
         Scenario::Start => "start",
+        Scenario::Soak => "soak",
+        Scenario::Overload => "overload",
     }
 }
 
@@ -160,28 +175,55 @@ fn one(report: Result<Report>) -> Result<Vec<Report>> {
     report.map(|report| vec![report])
 }
 
-/// Runs a chat of pairs, first with the raw relay.
+/// Runs a chat of pairs: with the raw relay, with a node, and with other servers if asked for.
 async fn chats(pace: Loop, sizes: Sizes, options: &Options) -> Result<Vec<Report>> {
     let name = format!("1:1, {} pairs, {sizes}, {pace}", options.pairs);
     let mut reports = Vec::new();
-    for raw in [true, false] {
-        if raw && options.no_raw {
-            continue;
+    let mut limit = None;
+    if !options.no_raw {
+        let raw = chat_on(Target::raw().await?, &name, pace, sizes, options).await?;
+        limit = raw.value("acknowledged").filter(|limit| *limit > 0.0);
+        reports.push(raw);
+    }
+    let mut ours = chat_on(Target::node(options).await?, &name, pace, sizes, options).await?;
+    let acknowledged = ours.value("acknowledged");
+    if let Some((ours_rate, limit)) = acknowledged.zip(limit) {
+        ours.number("share of raw", ours_rate / limit, "");
+    }
+    let mut best = None;
+    if options.peers && matches!(sizes, Sizes::Fixed(_)) {
+        for kind in others::Kind::ALL {
+            let report = if kind.is_installed() {
+                chat_on(Target::other(kind).await?, &name, pace, sizes, options).await?
+            } else {
+                kind.missing(&name)
+            };
+            let rate = report.value("acknowledged").filter(|rate| *rate > 0.0);
+            best = best.into_iter().chain(rate).reduce(f64::max);
+            reports.push(report);
         }
-        let target = if raw { Target::raw().await? } else { Target::node(options).await? };
-        let progress = progress(&name);
-        let stage = Stage { target: &target, options, progress: &progress };
-        let report = Report::new(&name, &target);
-        reports.push(chat::chat(&stage, pace, sizes, report).await?);
-        target.stop().await?;
     }
-    if let [raw, node] = reports.as_mut_slice()
-        && let Some((limit, ours)) = raw.value("acknowledged").zip(node.value("acknowledged"))
-        && limit > 0.0
-    {
-        node.number("share of raw", ours / limit, "");
+    if let Some((ours_rate, best)) = acknowledged.zip(best) {
+        ours.number("times the better peer", ours_rate / best, "×");
     }
+    reports.insert(usize::from(!options.no_raw), ours);
     Ok(reports)
+}
+
+async fn chat_on(
+    target: Target,
+    name: &str,
+    pace: Loop,
+    sizes: Sizes,
+    options: &Options,
+) -> Result<Report> {
+    let progress = progress(name);
+    let stage = Stage { target: &target, options, progress: &progress };
+    let report = Report::new(name, &target);
+    let report = chat::chat(&stage, pace, sizes, report).await?;
+    progress.finish_and_clear();
+    target.stop().await?;
+    Ok(report)
 }
 
 /// So many connections as are wanted, or as many as the limit on open files leaves room for.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
 use hyper_util::service::TowerToHyperService;
 use services::environment::{Clock, Environment};
+use services::hub::QueueLimits;
 use services::{Services, Settings};
 use store::Store;
 use store::engine::{Engine, MemoryEngine};
@@ -18,6 +19,10 @@ use crate::rest::{Admin, Rest};
 
 /// Secret of every node that a test starts.
 pub const SECRET: &str = "openIM123";
+
+/// What may wait for clients of such nodes.
+pub(crate) const QUEUE: QueueLimits =
+    QueueLimits { frames: 1_024, bytes: 512 << 10, all_bytes: 256 << 20 };
 
 /// What a node in this process is started with.
 pub struct NodeBuilder {
@@ -144,7 +149,8 @@ impl Node {
             limits: GatewayLimits {
                 max_connections: 10_000,
                 max_frame_bytes: 128 * 1024,
-                queue_frames: 1_024,
+                queue: QUEUE,
+                max_sends: 512,
             },
             engine: Box::new(MemoryEngine::default()),
             reserve_bytes: 0,

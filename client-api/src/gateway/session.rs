@@ -14,6 +14,7 @@ use proto::sdkws::MsgData;
 use services::hub::{Connection, Outgoing, Registered};
 use services::{Caller, Services};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -50,6 +51,10 @@ const MAX_TRACE_BYTES: usize = 256;
 /// A send under way; ends with the answer to write if it was refused.
 type Send = Pin<Box<dyn Future<Output = Option<Bytes>> + std::marker::Send>>;
 
+/// A send that waits for its turn.
+type Turn =
+    Pin<Box<dyn Future<Output = (OwnedSemaphorePermit, Caller, Request)> + std::marker::Send>>;
+
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
@@ -68,6 +73,9 @@ pub(super) struct Session<S> {
     closed: CancellationToken,
     socket: WebSocketStream<S>,
     sends: FuturesUnordered<Send>,
+    turns: Arc<Semaphore>,
+    /// While this waits nothing is read.
+    turn: Option<Turn>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -76,6 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         handshake: Handshake,
         registered: Registered,
         socket: WebSocketStream<S>,
+        turns: Arc<Semaphore>,
     ) -> Self {
         let caller = Caller {
             user_id: handshake.user_id,
@@ -92,6 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             closed: registered.closed,
             socket,
             sends: FuturesUnordered::new(),
+            turns,
+            turn: None,
         }
     }
 
@@ -143,7 +154,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         None => Ok(()),
                     }
                 }
-                frame = self.socket.next(), if self.sends.len() < MAX_SENDS => {
+                (permit, caller, request) = comes(&mut self.turn), if self.turn.is_some() => {
+                    self.turn = None;
+                    self.start_send(caller, request, permit).await
+                }
+                frame = self.socket.next(),
+                    if self.turn.is_none() && self.sends.len() < MAX_SENDS =>
+                {
                     heard = Instant::now();
                     match frame {
                         Some(frame) => self.read(frame).await,
@@ -152,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 () = timer.as_mut() => {
                     let now = Instant::now();
-                    if now >= heard + READ_DEADLINE && self.sends.is_empty() {
+                    if now >= heard + READ_DEADLINE && self.is_idle() {
                         Err(End::Drop)
                     } else if now >= ping_at {
                         ping_at = now + PING_EVERY;
@@ -170,6 +187,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 return end;
             }
         }
+    }
+
+    /// No request of the client is under way.
+    fn is_idle(&self) -> bool {
+        self.sends.is_empty() && self.turn.is_none()
     }
 
     /// Answers what is under way before the node stops.
@@ -229,7 +251,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let caller = Caller { operation_id: request.operation_id.clone(), ..self.caller.clone() };
         if request.req_identifier == id::SEND_MESSAGE {
-            return self.start_send(caller, request).await;
+            return match Arc::clone(&self.turns).try_acquire_owned() {
+                Ok(permit) => self.start_send(caller, request, permit).await,
+                Err(_) => {
+                    self.wait_for_turn(caller, request);
+                    Ok(())
+                }
+            };
         }
         // What was sent before counts for what is asked now.
         while let Some(refused) = self.sends.next().await {
@@ -246,8 +274,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if logout { Err(End::Drop) } else { Ok(()) }
     }
 
+    fn wait_for_turn(&mut self, caller: Caller, request: Request) {
+        let turns = Arc::clone(&self.turns);
+        self.turn = Some(Box::pin(async move {
+            match turns.acquire_owned().await {
+                Ok(permit) => (permit, caller, request),
+                // Nobody closes it; the connection ends with the node.
+                Err(_) => std::future::pending().await,
+            }
+        }));
+    }
+
     /// Starts a send; several may wait for the disk together, in the order they came.
-    async fn start_send(&mut self, caller: Caller, request: Request) -> Result<(), End> {
+    async fn start_send(
+        &mut self,
+        caller: Caller,
+        request: Request,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), End> {
         let message: MsgData = match opcode::decode(&request) {
             Ok(message) => message,
             Err(error) => {
@@ -263,6 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 connection.enqueue(Outgoing::Frame(frame));
             });
             let sent = services.send_message(&caller, message, Some(reply)).await;
+            drop(permit);
             sent.err().map(|error| answer_frame(wire, &request, Err(error.into())))
         });
         // The first poll puts it in its place of the queue.
@@ -334,6 +379,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Some(Ok(Ok(()))) => Ok(()),
             _ => Err(End::Drop),
         }
+    }
+}
+
+/// The turn that is waited for.
+async fn comes(turn: &mut Option<Turn>) -> (OwnedSemaphorePermit, Caller, Request) {
+    match turn {
+        Some(turn) => turn.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,7 @@ mod outgoing;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::{Audience, Delivery, Push, PushEach};
 use crate::platform;
 
-pub use outgoing::Outgoing;
 use outgoing::Queue;
+pub use outgoing::{Outgoing, QueueLimits};
 
 /// One connection of a user.
 pub struct Connection {
@@ -80,6 +80,8 @@ pub struct Registered {
 #[derive(Default)]
 pub struct Hub {
     next_id: AtomicU64,
+    /// Bytes that wait for connections.
+    waiting: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -104,7 +106,7 @@ impl Hub {
         user_id: &str,
         platform_id: i32,
         token: &str,
-        queue_frames: usize,
+        limits: QueueLimits,
     ) -> Registered {
         let closed = CancellationToken::new();
         let connection = Arc::new(Connection {
@@ -113,7 +115,7 @@ impl Hub {
             platform_id,
             token: token.to_owned(),
             background: AtomicBool::new(false),
-            queue: Queue::new(queue_frames.max(1)),
+            queue: Queue::new(limits, Arc::clone(&self.waiting)),
             closed: closed.clone(),
         });
         Registered { connection, closed }

@@ -10,7 +10,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::auth::digest;
 use crate::error::{Result, ServiceError};
-use crate::hub::{Connection, Registered};
+use crate::hub::{Connection, QueueLimits, Registered};
 use crate::platform::{self, Class};
 
 /// Users one connection may watch.
@@ -46,11 +46,11 @@ impl Services {
         &self,
         caller: &Caller,
         token: &str,
-        queue_frames: usize,
+        limits: QueueLimits,
     ) -> Result<Registered> {
         let hub = self.hub();
         let (user_id, platform) = (caller.user_id.as_str(), caller.platform_id);
-        let registered = hub.connection(user_id, platform, token, queue_frames);
+        let registered = hub.connection(user_id, platform, token, limits);
         hub.register(&registered.connection, || -> Result<Vec<String>> {
             let view = self.store().view();
             schema::JOINED.scan(&view, user_id).map(|row| Ok(row?.0.1)).collect()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use super::latency::Sample;
 use super::marker::{Clock, Marker};
 use super::peer::{Event, Session, To};
 use super::text::Texts;
+use super::windows::Windows;
 use crate::Result;
 
 /// Faults of one session that are told in full.
@@ -35,11 +37,22 @@ pub(crate) struct Shared {
     pub(crate) echoed: AtomicU64,
     /// Faults seen so far.
     pub(crate) faults: AtomicU64,
+    /// Where latencies of deliveries are noted in a long run, instead of each on its own.
+    pub(crate) windows: Option<Windows>,
 }
 
 impl Shared {
     pub(crate) fn new(budget: u64) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(budget, None))
+    }
+
+    /// For a run without a bound, of which only windows of latencies are kept.
+    pub(crate) fn with_windows() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::of(u64::MAX, Some(Windows::new()?))))
+    }
+
+    fn of(budget: u64, windows: Option<Windows>) -> Self {
+        Self {
             clock: Clock::start(),
             sent_all: AtomicBool::new(false),
             end: CancellationToken::new(),
@@ -50,7 +63,8 @@ impl Shared {
             delivered: AtomicU64::new(0),
             echoed: AtomicU64::new(0),
             faults: AtomicU64::new(0),
-        })
+            windows,
+        }
     }
 
     fn may_send(&self) -> bool {
@@ -207,7 +221,9 @@ impl<S: Session> Driver<S> {
                     self.fault(format!("acknowledged {marker:?} instead of number {expected}"));
                 }
                 self.outcome.acknowledged += 1;
-                self.outcome.acknowledgements.push(Sample::new(marker, now));
+                if self.shared.windows.is_none() {
+                    self.outcome.acknowledgements.push(Sample::new(marker, now));
+                }
                 self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Event::Refused(why) => {
@@ -231,7 +247,12 @@ impl<S: Session> Driver<S> {
                 if marker.sender == self.work.number {
                     self.shared.echoed.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    self.outcome.deliveries.push(Sample::new(marker, now));
+                    match &self.shared.windows {
+                        Some(windows) => {
+                            windows.note(Duration::from_nanos(now.saturating_sub(marker.due)));
+                        }
+                        None => self.outcome.deliveries.push(Sample::new(marker, now)),
+                    }
                     self.shared.delivered.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
@@ -15,7 +17,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::marker::Marker;
+use super::overload::Told;
 use super::peer::{Event, Session, To};
+use super::text::Texts;
 use crate::{Result, Wire};
 
 /// Most bytes of an inflated frame.
@@ -90,7 +94,21 @@ impl Client {
         wire: Wire,
         source: Option<Ipv4Addr>,
     ) -> Result<Self> {
+        Self::connect_with(gateway, login, wire, source, None).await
+    }
+
+    /// As [`connect`](Self::connect), with so many bytes of the system's to receive into.
+    pub(crate) async fn connect_with(
+        gateway: SocketAddr,
+        login: &Login,
+        wire: Wire,
+        source: Option<Ipv4Addr>,
+        receive_buffer: Option<u32>,
+    ) -> Result<Self> {
         let tcp = TcpSocket::new_v4()?;
+        if let Some(bytes) = receive_buffer {
+            tcp.set_recv_buffer_size(bytes)?;
+        }
         if let Some(source) = source {
             tcp.bind((source, 0).into())?;
         }
@@ -122,17 +140,9 @@ impl Client {
     /// Writes a request; returns what its answer will carry.
     pub(crate) async fn ask(&mut self, opcode: i32, data: Bytes) -> Result<String> {
         self.asked += 1;
-        let request = Request {
-            req_identifier: opcode,
-            send_id: self.user_id.clone(),
-            operation_id: format!("op{:017}", self.asked),
-            msg_incr: format!("{}_{:019}", self.user_id, self.asked),
-            data,
-            ..Request::default()
-        };
-        let frame = envelope::encode_request(&request, self.wire.encoding, self.wire.gzip);
-        self.socket.feed(Message::binary(frame)).await?;
-        Ok(request.msg_incr)
+        let (msg_incr, frame) = request(self.wire, &self.user_id, self.asked, opcode, data);
+        self.socket.feed(frame).await?;
+        Ok(msg_incr)
     }
 
     /// Sends a request and waits for its answer, which must be a success.
@@ -225,6 +235,78 @@ impl Session for Client {
     fn ready(&mut self) -> Option<Result<Event>> {
         self.next().now_or_never()
     }
+}
+
+/// A client that writes and reads side by side, as fast as it can.
+pub(crate) struct Flooder {
+    client: Client,
+    to: To,
+    texts: Texts,
+    content: usize,
+}
+
+impl Flooder {
+    /// Writes to the user `to`, contents of so many bytes.
+    pub(crate) fn new(client: Client, to: String, content: usize) -> Self {
+        Self { client, to: To::User(to), texts: Texts::new(4), content }
+    }
+
+    /// Writes whenever what all have written is less than is due; ends when the connection ends.
+    pub(crate) async fn work(
+        &mut self,
+        told: &Told,
+        pause: Duration,
+        due: impl Fn(u64) -> bool,
+    ) -> Result {
+        let Client { socket, wire, user_id, .. } = &mut self.client;
+        let (mut sink, mut stream) = socket.split();
+        let write = async {
+            for number in 0.. {
+                while !due(told.written.load(Ordering::Relaxed)) {
+                    tokio::time::sleep(pause).await;
+                }
+                let marker = Marker { sender: u32::MAX >> 4, number, due: 0 };
+                let message = message(user_id, &self.to, marker, &self.texts.content(self.content));
+                // Of all who flood, no two messages may have one ID.
+                let message = MsgData { client_msg_id: format!("{user_id}-{number}"), ..message };
+                let data = message.encode_to_vec().into();
+                let (_, frame) = request(*wire, user_id, number.into(), SEND, data);
+                told.written.fetch_add(1, Ordering::Relaxed);
+                sink.send(frame).await?;
+            }
+            Ok(())
+        };
+        let read = async {
+            while let Some(frame) = stream.next().await {
+                let Message::Binary(frame) = frame? else { continue };
+                let response = envelope::decode_response(&frame, wire.encoding, wire.gzip, LIMIT)?;
+                if response.req_identifier == SEND {
+                    let ok = response.err_code == 0;
+                    let counter = if ok { &told.acknowledged } else { &told.refused };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            bail!("disconnected")
+        };
+        tokio::select! {
+            ended = write => ended,
+            ended = read => ended,
+        }
+    }
+}
+
+/// A request's msgIncr and its frame.
+fn request(wire: Wire, user_id: &str, asked: u64, opcode: i32, data: Bytes) -> (String, Message) {
+    let request = Request {
+        req_identifier: opcode,
+        send_id: user_id.to_owned(),
+        operation_id: format!("op{asked:017}"),
+        msg_incr: format!("{user_id}_{asked:019}"),
+        data,
+        ..Request::default()
+    };
+    let frame = envelope::encode_request(&request, wire.encoding, wire.gzip);
+    (request.msg_incr, Message::binary(frame))
 }
 
 /// A text as the native SDK sends it.

@@ -13,7 +13,7 @@ use crate::Wire;
     after_help = "Exit code 1: a message was lost, doubled or out of order, or a run failed."
 )]
 pub struct Options {
-    /// What to run, in this order; everything if left out.
+    /// What to run, in this order; everything but `soak` and `overload` if left out.
     #[arg(value_enum, value_name = "SCENARIO")]
     pub(crate) scenarios: Vec<Scenario>,
     /// Program to start over a new data folder.
@@ -67,6 +67,12 @@ pub struct Options {
     /// Messages stored in `start`.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) stored: u64,
+    /// Seconds of `soak`.
+    #[arg(long, value_name = "N", default_value_t = 1_800)]
+    pub(crate) soak: u64,
+    /// Seconds for which `overload` offers ten times what the node can do.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) flood: u64,
     /// Seconds that are measured.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) seconds: u64,
@@ -82,6 +88,9 @@ pub struct Options {
     /// Leave out the raw relay.
     #[arg(long)]
     pub(crate) no_raw: bool,
+    /// In `chat`, put the same work on ejabberd and Prosody, which must be installed.
+    #[arg(long)]
+    pub(crate) peers: bool,
     /// Write the results to a file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -142,4 +151,15 @@ pub(crate) enum Scenario {
     Storm,
     /// Memory, size and time to start with many messages stored.
     Start,
+    /// Half of what the node can do for half an hour, with clients and members coming and going.
+    Soak,
+    /// Ten times what the node can do, clients that never read and handshakes that never end.
+    Overload,
+}
+
+impl Scenario {
+    /// Runs only where it is named.
+    pub(crate) fn is_long(self) -> bool {
+        matches!(self, Self::Soak | Self::Overload)
+    }
 }

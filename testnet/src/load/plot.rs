@@ -7,7 +7,7 @@ use plotters::coord::ranged1d::{KeyPointHint, Ranged};
 use plotters::prelude::*;
 
 use super::latency::Percentiles;
-use super::report::{Report, readable};
+use super::report::{Report, Series, readable};
 use crate::Result;
 
 const SIZE: (u32, u32) = (900, 520);
@@ -38,6 +38,13 @@ pub(crate) fn write(folder: &Path, reports: &[Report]) -> Result<Vec<PathBuf>> {
         if !lines.is_empty() {
             let file = folder.join(format!("{kind}-latency.svg"));
             latencies(&file, kind, &lines)?;
+            files.push(file);
+        }
+    }
+    for report in reports {
+        for (at, series) in report.series.iter().enumerate() {
+            let file = folder.join(format!("{}-{}.svg", report.kind, slug(&series.name)));
+            over_time(&file, &format!("{}: {}", report.scenario, series.name), series, at)?;
             files.push(file);
         }
     }
@@ -104,6 +111,38 @@ fn latencies(file: &Path, title: &str, lines: &[(String, &Percentiles)]) -> Resu
         .border_style(BLACK.mix(0.3))
         .draw()
         .map_err(fails)?;
+    root.present().map_err(fails)
+}
+
+/// A name that is fit for a file.
+fn slug(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_lowercase()
+}
+
+/// A figure over the time of a run.
+fn over_time(file: &Path, title: &str, series: &Series, color: usize) -> Result {
+    let end = series.points.iter().map(|(at, _)| *at).fold(1.0, f64::max);
+    let high = series.points.iter().map(|(_, value)| *value).fold(0.1, f64::max) * 1.2;
+    let root = SVGBackend::new(file, (SIZE.0, SIZE.1 * 3 / 5)).into_drawing_area();
+    root.fill(&WHITE).map_err(fails)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(70)
+        .build_cartesian_2d(0.0..end, 0.0..high)
+        .map_err(fails)?;
+    chart
+        .configure_mesh()
+        .x_desc("seconds")
+        .y_desc(series.unit)
+        .y_label_formatter(&|value| readable(*value))
+        .draw()
+        .map_err(fails)?;
+    let color = COLORS.get(color % COLORS.len()).unwrap_or(&BLACK);
+    let line = LineSeries::new(series.points.iter().copied(), color.stroke_width(2));
+    chart.draw_series(line).map_err(fails)?;
     root.present().map_err(fails)
 }
 

@@ -20,6 +20,15 @@ pub(crate) struct Number {
     pub(crate) unit: &'static str,
 }
 
+/// A figure over the time of a run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    /// Seconds since the beginning, and the figure.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
 /// What one run of one scenario found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Report {
@@ -33,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     pub(crate) numbers: Vec<Number>,
     pub(crate) latencies: Vec<Percentiles>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) series: Vec<Series>,
     /// What else there is to say.
     pub(crate) notes: Vec<String>,
     /// What must not be; a run with faults has failed.

@@ -127,7 +127,7 @@ async fn watch(shared: &Shared, span: Duration, progress: &ProgressBar, what: &'
 }
 
 /// Waits until everything sent has arrived everywhere.
-async fn drain(shared: &Shared, echoes: bool) -> bool {
+pub(crate) async fn drain(shared: &Shared, echoes: bool) -> bool {
     let began = Instant::now();
     loop {
         // A session that saw the end of sending too late may still add one.
@@ -147,7 +147,14 @@ async fn drain(shared: &Shared, echoes: bool) -> bool {
     }
 }
 
-fn check(shared: &Shared, outcomes: &[Outcome], complete: bool, echoes: bool, report: &mut Report) {
+/// Notes what was lost, doubled or out of order.
+pub(crate) fn check(
+    shared: &Shared,
+    outcomes: &[Outcome],
+    complete: bool,
+    echoes: bool,
+    report: &mut Report,
+) {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let sent: HashMap<u32, u32> = outcomes.iter().map(|o| (o.number, o.sent)).collect();
     report.faults.extend(outcomes.iter().flat_map(|o| o.faults.iter().cloned()).take(FAULTS_TOLD));

@@ -11,13 +11,15 @@ use tokio::process::{Child, Command};
 
 use super::openim::gateway_address;
 use super::options::Options;
-use super::usage::{Usage, bytes_below, commits};
+use super::others::{Kind, Other};
+use super::usage::{Condition, Usage, bytes_below, commits};
 use crate::rest::{Admin, Rest};
 use crate::{Process, Result};
 
 enum Running {
     Node(Box<Process>),
     Relay(Child),
+    Other(Box<Other>),
     Elsewhere { pid: Option<u32> },
 }
 
@@ -76,10 +78,27 @@ impl Target {
         Ok(Self { name: "raw", gateway, admin: None, echoes: false, running })
     }
 
+    /// Another kind of server.
+    pub(crate) async fn other(kind: Kind) -> Result<Self> {
+        let other = Other::start(kind).await?;
+        let gateway = other.address;
+        let running = Running::Other(Box::new(other));
+        Ok(Self { name: kind.name(), gateway, admin: None, echoes: false, running })
+    }
+
+    /// The other kind of server that it is, if it is one.
+    pub(crate) fn as_other(&self) -> Option<&Other> {
+        match &self.running {
+            Running::Other(other) => Some(other),
+            _ => None,
+        }
+    }
+
     fn pid(&self) -> Option<u32> {
         match &self.running {
             Running::Node(node) => node.id(),
             Running::Relay(child) => child.id(),
+            Running::Other(other) => other.id(),
             Running::Elsewhere { pid } => *pid,
         }
     }
@@ -87,17 +106,23 @@ impl Target {
     /// What it has used so far; `None` if its process is not known.
     pub(crate) fn usage(&self) -> Result<Option<Usage>> {
         let Some(mut usage) = self.pid().map(Usage::of).transpose()? else { return Ok(None) };
-        if let Some(data) = self.data() {
-            usage.syncs = commits(&data)?;
+        if let Running::Node(node) = &self.running {
+            usage.syncs = commits(&node.data())?;
         }
         Ok(Some(usage))
+    }
+
+    /// How it does; `None` if its process or its data is not known.
+    pub(crate) fn condition(&self) -> Result<Option<Condition>> {
+        self.pid().zip(self.data()).map(|(pid, data)| Condition::of(pid, &data)).transpose()
     }
 
     /// Its data folder, if it is known.
     pub(crate) fn data(&self) -> Option<PathBuf> {
         match &self.running {
             Running::Node(node) => Some(node.data()),
-            _ => None,
+            Running::Other(other) => Some(other.folder().to_owned()),
+            Running::Relay(_) | Running::Elsewhere { .. } => None,
         }
     }
 
@@ -129,6 +154,7 @@ impl Target {
                 ensure!(code == Some(0), "the node ended with {code:?}");
             }
             Running::Relay(mut child) => child.kill().await?,
+            Running::Other(other) => other.stop().await?,
             Running::Elsewhere { .. } => {}
         }
         Ok(())

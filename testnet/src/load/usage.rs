@@ -57,15 +57,45 @@ fn number(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Commits of the node that serves a data folder, each with one sync; asked over its control socket.
+/// How a node does at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Condition {
+    /// Resident memory in bytes.
+    pub(crate) resident: u64,
+    /// Open descriptors.
+    pub(crate) files: u64,
+    /// Tasks of its runtime.
+    pub(crate) tasks: u64,
+}
+
+impl Condition {
+    /// Of the process `pid` that serves the folder `data`.
+    pub(crate) fn of(pid: u32, data: &Path) -> Result<Self> {
+        let counters = counters(data)?;
+        let number = |name: &str| counters[name].as_u64().with_context(|| format!("no {name}"));
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+        Ok(Self {
+            resident: Usage::of(pid)?.resident,
+            files: files as u64,
+            tasks: number("tasks")?,
+        })
+    }
+}
+
+/// Commits of the node that serves a data folder, each with one sync.
 pub(crate) fn commits(data: &Path) -> Result<u64> {
+    counters(data)?["commits"].as_u64().context("no commits")
+}
+
+/// What the node that serves a data folder counts; asked over its control socket.
+fn counters(data: &Path) -> Result<serde_json::Value> {
     let mut stream = UnixStream::connect(data.join("control.sock"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(b"\"counters\"\n")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let answer: serde_json::Value = serde_json::from_str(&line)?;
-    answer["done"]["commits"].as_u64().with_context(|| format!("no commits in {line}"))
+    Ok(answer["done"].clone())
 }
 
 /// Bytes of all files below a folder.

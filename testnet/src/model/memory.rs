@@ -24,6 +24,7 @@ use tower::ServiceExt as _;
 
 use super::device::{Device, REST_PLATFORM, User};
 use super::world::{Arrival, Reach, World};
+use crate::node::QUEUE;
 use crate::random::Random;
 use crate::{Result, SECRET};
 
@@ -138,7 +139,7 @@ impl Memory {
         let Ok(caller) = services.check_login(token, &id, device.platform, "model") else {
             return Ok(None);
         };
-        Ok(Some(services.connect(&caller, token, 1_024).await?))
+        Ok(Some(services.connect(&caller, token, QUEUE).await?))
     }
 
     fn caller(device: Device) -> Caller {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,29 +22,65 @@ pub enum Outgoing {
     Kick,
 }
 
+impl Outgoing {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Push(push) => push.data.len(),
+            Self::Status(bytes) | Self::Frame(bytes) => bytes.len(),
+            Self::Kick => 0,
+        }
+    }
+}
+
+/// How much may wait for connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Frames for one.
+    pub frames: usize,
+    /// Bytes for one.
+    pub bytes: usize,
+    /// Bytes for all together; above it, only connections for which nothing waits get more.
+    pub all_bytes: usize,
+}
+
 /// What waits for one connection, oldest first.
 ///
 /// A channel of tokio keeps 1.6 KB for each idle connection; this keeps nothing while it is empty.
 pub(super) struct Queue {
-    limit: usize,
-    waiting: Mutex<VecDeque<Outgoing>>,
+    limits: QueueLimits,
+    /// Bytes that wait for all connections.
+    all: Arc<AtomicUsize>,
+    waiting: Mutex<Waiting>,
     arrived: Notify,
 }
 
+#[derive(Default)]
+struct Waiting {
+    frames: VecDeque<Outgoing>,
+    bytes: usize,
+}
+
 impl Queue {
-    /// An empty queue that holds at most `limit`.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, waiting: Mutex::default(), arrived: Notify::new() }
+    /// An empty queue; `all` counts the bytes of all queues.
+    pub(super) fn new(limits: QueueLimits, all: Arc<AtomicUsize>) -> Self {
+        Self { limits, all, waiting: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Adds one; `false` if the queue is full.
+    /// Adds one; `false` if there is no room. An empty queue has room for one of any size.
     pub(super) fn push(&self, outgoing: Outgoing) -> bool {
+        let QueueLimits { frames, bytes, all_bytes } = self.limits;
+        let size = outgoing.bytes();
         let mut waiting = self.waiting.lock();
-        if waiting.len() >= self.limit {
+        let full = waiting.frames.len() >= frames
+            || waiting.bytes + size > bytes
+            || self.all.load(Ordering::Relaxed) + size > all_bytes;
+        if full && !waiting.frames.is_empty() {
             return false;
         }
-        waiting.push_back(outgoing);
+        waiting.frames.push_back(outgoing);
+        waiting.bytes += size;
         drop(waiting);
+        self.all.fetch_add(size, Ordering::Relaxed);
         self.arrived.notify_one();
         true
     }
@@ -64,17 +101,32 @@ impl Queue {
     /// Takes up to `most` of what is there.
     pub(super) fn take_now(&self, most: usize) -> VecDeque<Outgoing> {
         let mut waiting = self.waiting.lock();
-        if waiting.len() > most {
-            let rest = waiting.split_off(most);
-            return std::mem::replace(&mut *waiting, rest);
-        }
-        std::mem::take(&mut *waiting)
+        let (taken, bytes) = if waiting.frames.len() > most {
+            let rest = waiting.frames.split_off(most);
+            let taken = std::mem::replace(&mut waiting.frames, rest);
+            let bytes = taken.iter().map(Outgoing::bytes).sum();
+            (taken, bytes)
+        } else {
+            (std::mem::take(&mut waiting.frames), waiting.bytes)
+        };
+        waiting.bytes -= bytes;
+        drop(waiting);
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+        taken
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.take_now(usize::MAX);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: QueueLimits = QueueLimits { frames: 3, bytes: 100, all_bytes: 1_000 };
 
     fn frame(text: &'static str) -> Outgoing {
         Outgoing::Frame(Bytes::from_static(text.as_bytes()))
@@ -90,20 +142,37 @@ mod tests {
 
     #[tokio::test]
     async fn in_order_up_to_its_limit() {
-        let queue = Queue::new(3);
+        let all = Arc::new(AtomicUsize::new(0));
+        let queue = Queue::new(LIMITS, Arc::clone(&all));
         for text in ["one", "two", "three"] {
             assert!(queue.push(frame(text)));
         }
         assert!(!queue.push(frame("four")));
         assert_eq!(texts(queue.take(2).await), ["one", "two"]);
+        assert_eq!(all.load(Ordering::Relaxed), 5);
         assert!(queue.push(frame("five")));
         assert_eq!(texts(queue.take(2).await), ["three", "five"]);
         assert!(queue.take_now(2).is_empty());
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bytes_are_bounded_for_one_and_for_all() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let limits = QueueLimits { frames: 100, bytes: 10, all_bytes: 15 };
+        let [one, two] = [(); 2].map(|()| Queue::new(limits, Arc::clone(&all)));
+        assert!(one.push(frame("123456")) && !one.push(frame("12345")) && one.push(frame("1234")));
+        assert!(two.push(frame("123456")), "the first always has room");
+        assert!(!two.push(frame("1")), "too much for all");
+        drop(one);
+        assert!(two.push(frame("1")));
+        drop(two);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn what_comes_later_is_waited_for() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = Arc::new(Queue::new(LIMITS, Arc::default()));
         let taken = tokio::spawn({
             let queue = Arc::clone(&queue);
             async move { texts(queue.take(1).await) }

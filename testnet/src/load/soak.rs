@@ -1,0 +1,208 @@
+//! A long run at half of what the node can do, while clients come and go and members of a group
+//! change: memory, descriptors and tasks must stay where they are, latency too.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::chat::{self, Loop};
+use super::drive::Sizes;
+use super::openim::{Client, Login};
+use super::report::{Report, Series};
+use super::run::Span;
+use super::stage::Stage;
+use super::steady::Steady;
+use super::usage::Condition;
+use super::{population, pull};
+use crate::Result;
+
+/// Clients that come and go, and how long they stay and stay away.
+const ROAMERS: usize = 50;
+const STAY: Duration = Duration::from_millis(1_500);
+const AWAY: Duration = Duration::from_millis(500);
+/// Members who come and go in the group, and the pause between two changes.
+const COMING: usize = 20;
+const CHANGE: Duration = Duration::from_millis(250);
+/// Time in which caches fill, before anything is compared; a share of the run.
+const SETTLES: f64 = 0.25;
+/// Most that a mean may differ between the first and the last third of what is compared.
+const DRIFT: f64 = 0.03;
+/// Most by which p99 may grow, and what is noise in milliseconds.
+const CREEP: f64 = 1.25;
+const NOISE_MS: f64 = 2.0;
+
+/// Runs it.
+pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
+    let Stage { target, options, progress } = stage;
+    let capacity = capacity(stage).await?;
+    let rate = (capacity / 2.0) as u32;
+    let seconds = options.soak.max(30);
+    let mut report = Report::new(format!("{seconds} s at {rate}/s, half of capacity"), target);
+    report.number("capacity", capacity, "/s");
+    let users = population::settle(target, options.pairs * 2).await?;
+    let steady = Steady::start(stage, &users, rate).await?;
+    let stop = CancellationToken::new();
+    let mut churn = JoinSet::new();
+    let roamers = population::settle(target, ROAMERS).await?;
+    for (at, login) in roamers.into_iter().enumerate() {
+        let (gateway, wire) = (target.gateway, options.wire());
+        let first = AWAY.mul_f64(at as f64 / ROAMERS as f64 * 4.0);
+        let roam = roam(gateway, wire, login, first);
+        churn.spawn(until(stop.clone(), roam));
+    }
+    churn.spawn(until(stop.clone(), change_group(stage).await?));
+    let step = Duration::from_secs_f64((seconds as f64 / 180.0).max(1.0));
+    let began = Instant::now();
+    let mut seen: Vec<(f64, Condition, super::windows::Window)> = Vec::new();
+    progress.set_length(seconds);
+    steady.turn();
+    while began.elapsed().as_secs() < seconds {
+        tokio::time::sleep(step).await;
+        let condition = target.condition()?.context("its process is not known")?;
+        let window = steady.turn();
+        seen.push((began.elapsed().as_secs_f64(), condition, window));
+        progress.set_position(began.elapsed().as_secs());
+        progress.set_message(format!(
+            "{} MiB, p99 {:.1} ms",
+            condition.resident / 1_048_576,
+            window.p99
+        ));
+        while let Some(ended) = churn.try_join_next() {
+            ended??;
+        }
+    }
+    report.seconds = began.elapsed().as_secs_f64();
+    report.number("acknowledged", steady.acknowledged() as f64 / report.seconds, "/s");
+    stop.cancel();
+    while let Some(ended) = churn.join_next().await {
+        ended??;
+    }
+    steady.end(&mut report).await?;
+    compare(&seen, &mut report);
+    Ok(report)
+}
+
+/// What the node can do: messages a second that pairs send as fast as they are acknowledged.
+pub(super) async fn capacity(stage: &Stage<'_>) -> Result<f64> {
+    let closed = Loop::Closed(1);
+    let mut report = Report::new("capacity", stage.target);
+    let fixed = Sizes::Fixed(stage.options.content);
+    let span = Span { warm_up: Duration::from_secs(2), measured: Duration::from_secs(6) };
+    report = chat::chat_for(stage, closed, fixed, span, report).await?;
+    ensure!(report.faults.is_empty(), "{:?}", report.faults);
+    report.value("acknowledged").context("nothing was acknowledged")
+}
+
+async fn until<F>(stop: CancellationToken, work: F) -> Result
+where
+    F: Future<Output = Result>,
+{
+    stop.run_until_cancelled(work).await.unwrap_or(Ok(()))
+}
+
+/// Comes, fetches what is new, goes, again and again.
+async fn roam(
+    gateway: std::net::SocketAddr,
+    wire: crate::Wire,
+    login: Login,
+    first: Duration,
+) -> Result {
+    tokio::time::sleep(first).await;
+    loop {
+        let mut client = Client::connect(gateway, &login, wire, None).await?;
+        pull::newest(&mut client, &login.user_id).await?;
+        tokio::time::sleep(STAY).await;
+        drop(client);
+        tokio::time::sleep(AWAY).await;
+    }
+}
+
+/// Makes a group; the work is to take members in and out.
+async fn change_group(stage: &Stage<'_>) -> Result<impl Future<Output = Result> + use<>> {
+    let target = stage.target;
+    let admin = target.admin.clone().context("the relay has no groups")?;
+    let owner = population::settle(target, 1).await?;
+    let owner = owner.into_iter().next().context("no owner")?;
+    let coming = population::names(COMING)?;
+    population::register(target, &coming).await?;
+    let rest = admin.client.rest.clone();
+    let owner = crate::Client {
+        rest,
+        user_id: owner.user_id,
+        platform_id: super::openim::PLATFORM,
+        token: owner.token,
+    };
+    let body = json!({
+        "ownerUserID": owner.user_id, "memberUserIDs": coming,
+        "groupInfo": { "groupName": "soak", "groupType": 2 },
+    });
+    let made = owner.call("/group/create_group", body).await?;
+    let group_id = made["groupInfo"]["groupID"].as_str().context("no groupID")?.to_owned();
+    let owner = Arc::new(owner);
+    Ok(async move {
+        for user_id in coming.iter().cycle() {
+            let body = json!({ "groupID": group_id, "kickedUserIDs": [user_id], "reason": "" });
+            owner.call("/group/kick_group", body).await?;
+            tokio::time::sleep(CHANGE).await;
+            let body = json!({ "groupID": group_id, "invitedUserIDs": [user_id], "reason": "" });
+            owner.call("/group/invite_user_to_group", body).await?;
+            tokio::time::sleep(CHANGE).await;
+        }
+        Ok(())
+    })
+}
+
+/// Compares the first and the last third of what came after the node had settled.
+fn compare(seen: &[(f64, Condition, super::windows::Window)], report: &mut Report) {
+    let series = |name: &str, unit, of: &dyn Fn(&Condition, &super::windows::Window) -> f64| {
+        let points = seen.iter().map(|(at, condition, window)| (*at, of(condition, window)));
+        Series { name: name.to_owned(), unit, points: points.collect() }
+    };
+    let measured = [
+        series("memory", "MiB", &|c, _| c.resident as f64 / 1_048_576.0),
+        series("descriptors", "", &|c, _| c.files as f64),
+        series("tasks", "", &|c, _| c.tasks as f64),
+        series("send to delivered, p99", "ms", &|_, w| w.p99),
+        series("send to delivered, p50", "ms", &|_, w| w.p50),
+    ];
+    for series in measured {
+        let settled = (series.points.len() as f64 * SETTLES) as usize;
+        let values: Vec<f64> =
+            series.points.iter().skip(settled).map(|(_, value)| *value).collect();
+        let third = (values.len() / 3).max(1);
+        let first = values.get(..third).unwrap_or_default();
+        let last = values.get(values.len().saturating_sub(third)..).unwrap_or_default();
+        let name = series.name.clone();
+        if series.unit == "ms" {
+            let (before, after) = (median(first), median(last));
+            report.number(&format!("{name}, first third"), before, series.unit);
+            report.number(&format!("{name}, last third"), after, series.unit);
+            if after > before * CREEP + NOISE_MS {
+                report.fault(format!("{name} crept from {before:.2} to {after:.2} ms"));
+            }
+        } else {
+            let (before, after) = (mean(first), mean(last));
+            report.number(&name, after, series.unit);
+            let drift = after / before.max(f64::MIN_POSITIVE) - 1.0;
+            report.number(&format!("{name}, drift"), drift * 100.0, "%");
+            if drift > DRIFT {
+                report.fault(format!("{name} drifted from {before:.1} to {after:.1}"));
+            }
+        }
+        report.series.push(series);
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
