@@ -176,6 +176,7 @@ fn prosody(folder: &Path, port: u16) -> Result<Command> {
          allow_unencrypted_plain_auth = true\n\
          allow_registration = true\n\
          default_archive_policy = true\n\
+         archive_expires_after = \"never\"\n\
          storage = \"internal\"\n\
          log = {{ error = \"{}\" }}\n\
          VirtualHost \"{DOMAIN}\"\n",
