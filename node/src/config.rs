@@ -96,8 +96,7 @@ config! {
         queue_frames: usize = 1_024,
         /// Bytes that may wait for a client; one that lets more wait is disconnected.
         queue_bytes: usize = 512 * 1024,
-        /// Bytes that may wait for all clients together; above it, clients that are behind are
-        /// disconnected.
+        /// Bytes that may wait for all clients together; above it, 64 KiB may wait for one.
         queue_all_bytes: usize = 256 * 1024 * 1024,
         /// Messages being sent at the same time, of all clients together. What comes above it is
         /// not read yet: the clients wait, none longer than the others.

@@ -39,9 +39,12 @@ pub struct QueueLimits {
     pub frames: usize,
     /// Bytes for one.
     pub bytes: usize,
-    /// Bytes for all together; above it, only connections for which nothing waits get more.
+    /// Bytes for all together; above it, 64 KiB for one.
     pub all_bytes: usize,
 }
+
+/// Bytes that may wait for one connection while too much waits for all. Who reads has less.
+const PRESSED_BYTES: usize = 64 * 1024;
 
 /// What waits for one connection, oldest first.
 ///
@@ -71,9 +74,9 @@ impl Queue {
         let QueueLimits { frames, bytes, all_bytes } = self.limits;
         let size = outgoing.bytes();
         let mut waiting = self.waiting.lock();
-        let full = waiting.frames.len() >= frames
-            || waiting.bytes + size > bytes
-            || self.all.load(Ordering::Relaxed) + size > all_bytes;
+        let pressed = self.all.load(Ordering::Relaxed) + size > all_bytes;
+        let bytes = if pressed { bytes.min(PRESSED_BYTES) } else { bytes };
+        let full = waiting.frames.len() >= frames || waiting.bytes + size > bytes;
         if full && !waiting.frames.is_empty() {
             return false;
         }
@@ -159,13 +162,16 @@ mod tests {
     #[test]
     fn bytes_are_bounded_for_one_and_for_all() {
         let all = Arc::new(AtomicUsize::new(0));
-        let limits = QueueLimits { frames: 100, bytes: 10, all_bytes: 15 };
+        let limits = QueueLimits { frames: 100, bytes: 10 << 16, all_bytes: 12 << 16 };
         let [one, two] = [(); 2].map(|()| Queue::new(limits, Arc::clone(&all)));
-        assert!(one.push(frame("123456")) && !one.push(frame("12345")) && one.push(frame("1234")));
-        assert!(two.push(frame("123456")), "the first always has room");
-        assert!(!two.push(frame("1")), "too much for all");
+        let half = || Outgoing::Frame(Bytes::from(vec![0; PRESSED_BYTES / 2]));
+        assert_eq!((0..100).filter(|_| one.push(half())).count(), 20, "its own limit");
+        assert_eq!((0..100).filter(|_| two.push(half())).count(), 4, "the limit for all");
+        assert!(!two.push(frame("1")));
+        two.take_now(3);
+        assert!(two.push(frame("1")), "little waits for it");
         drop(one);
-        assert!(two.push(frame("1")));
+        assert_eq!((0..100).filter(|_| two.push(half())).count(), 18);
         drop(two);
         assert_eq!(all.load(Ordering::Relaxed), 0);
     }
