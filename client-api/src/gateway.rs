@@ -3,6 +3,7 @@
 mod handshake;
 mod heartbeat;
 mod opcode;
+mod pace;
 mod session;
 
 use std::convert::Infallible;
@@ -48,8 +49,8 @@ pub struct Limits {
     pub max_frame_bytes: usize,
     /// What may wait for clients before their connections are closed.
     pub queue: QueueLimits,
-    /// Sends under way at the same time, of all clients together. More are not read: the clients
-    /// have to wait, each for as many turns as there are others who wait.
+    /// Sends under way at the same time, of all clients together who send more than 50 a second.
+    /// More are not read: those clients wait for each other, and the others not for them.
     pub max_sends: usize,
 }
 
@@ -71,7 +72,7 @@ struct Shared {
     limits: Limits,
     stop: CancellationToken,
     sessions: TaskTracker,
-    /// Turns to send.
+    /// Turns to send, of those in a hurry.
     turns: Arc<Semaphore>,
 }
 

@@ -98,9 +98,9 @@ config! {
         queue_bytes: usize = 512 * 1024,
         /// Bytes that may wait for all clients together; above it, 64 KiB may wait for one.
         queue_all_bytes: usize = 256 * 1024 * 1024,
-        /// Messages being sent at the same time, of all clients together. What comes above it is
-        /// not read yet: the clients wait, none longer than the others.
-        max_sends: usize = 512,
+        /// Messages being sent at the same time, of all clients who send more than 50 a second.
+        /// What comes above it is not read yet: they wait for each other, and nobody for them.
+        max_sends: usize = 64,
         /// Certificate chain in PEM; with `tls_key` it switches TLS on.
         tls_certificate: PathBuf = PathBuf::new(),
         /// Private key in PEM.

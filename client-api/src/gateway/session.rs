@@ -27,6 +27,7 @@ use super::Wire;
 use super::handshake::Handshake;
 use super::heartbeat::{self, Heartbeat};
 use super::opcode::{self, id};
+use super::pace::Pace;
 use crate::error_code::ApiError;
 
 /// A connection that says nothing for so long is dead.
@@ -76,6 +77,7 @@ pub(super) struct Session<S> {
     turns: Arc<Semaphore>,
     /// While this waits nothing is read.
     turn: Option<Turn>,
+    pace: Pace,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -103,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             sends: FuturesUnordered::new(),
             turns,
             turn: None,
+            pace: Pace::new(Instant::now()),
         }
     }
 
@@ -156,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 (permit, caller, request) = comes(&mut self.turn), if self.turn.is_some() => {
                     self.turn = None;
-                    self.start_send(caller, request, permit).await
+                    self.start_send(caller, request, Some(permit)).await
                 }
                 frame = self.socket.next(),
                     if self.turn.is_none() && self.sends.len() < MAX_SENDS =>
@@ -251,8 +254,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let caller = Caller { operation_id: request.operation_id.clone(), ..self.caller.clone() };
         if request.req_identifier == id::SEND_MESSAGE {
+            if !self.pace.hurries(Instant::now()) {
+                return self.start_send(caller, request, None).await;
+            }
             return match Arc::clone(&self.turns).try_acquire_owned() {
-                Ok(permit) => self.start_send(caller, request, permit).await,
+                Ok(permit) => self.start_send(caller, request, Some(permit)).await,
                 Err(_) => {
                     self.wait_for_turn(caller, request);
                     Ok(())
@@ -285,12 +291,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }));
     }
 
-    /// Starts a send; several may wait for the disk together, in the order they came.
+    /// Starts a send; several may wait for the disk together, in the order they came. The turn, if
+    /// it took one, ends when it is answered, so that no more than the turns wait to be answered.
     async fn start_send(
         &mut self,
         caller: Caller,
         request: Request,
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(), End> {
         let message: MsgData = match opcode::decode(&request) {
             Ok(message) => message,
@@ -305,9 +312,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let reply = Box::new(move |response| {
                 let frame = answer_frame(wire, &asked, Ok(opcode::encode(&response)));
                 connection.enqueue(Outgoing::Frame(frame));
+                drop(permit);
             });
             let sent = services.send_message(&caller, message, Some(reply)).await;
-            drop(permit);
             sent.err().map(|error| answer_frame(wire, &request, Err(error.into())))
         });
         // The first poll puts it in its place of the queue.

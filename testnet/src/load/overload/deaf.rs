@@ -15,60 +15,68 @@ use crate::load::report::Report;
 use crate::load::stage::Stage;
 use crate::load::text::Texts;
 
+/// Groups of those who never read, and how many of them are in each.
+const GROUPS: usize = 20;
+const IN_EACH: usize = 50;
 /// Those who never read.
-pub(super) const CLIENTS: usize = 1_000;
+pub(super) const CLIENTS: usize = GROUPS * IN_EACH;
 /// How long they are written to.
 pub(super) const LASTS: Duration = Duration::from_secs(30);
-/// Bytes of a message to them, and the pause between two.
+/// Bytes of a message to them, and the pause between two in one group.
 const CONTENT: usize = 4_000;
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(40);
 /// Bytes that their system takes for them.
 const RECEIVE_BUFFER: u32 = 4_096;
 
 pub(super) struct Deaf {
     clients: Vec<Client>,
     stop: CancellationToken,
-    speaker: tokio::task::JoinHandle<Result<u32>>,
+    speakers: tokio::task::JoinHandle<Result<u32>>,
 }
 
-/// Puts them into a group and lets one member speak.
+/// Puts them into groups and lets another member of each speak.
 pub(super) async fn start(stage: &Stage<'_>) -> Result<Deaf> {
     let Stage { target, options, .. } = stage;
-    let (group_id, members) = group::make(stage, CLIENTS + 1, CLIENTS + 1).await?;
-    let (speaker, deaf) = members.split_first().context("no members")?;
     let mut clients = Vec::with_capacity(CLIENTS);
-    for login in deaf {
-        let buffer = Some(RECEIVE_BUFFER);
-        clients
-            .push(Client::connect_with(target.gateway, login, options.wire(), None, buffer).await?);
+    let mut speakers = Vec::with_capacity(GROUPS);
+    for _ in 0..GROUPS {
+        let (group_id, members) = group::make(stage, IN_EACH + 1, IN_EACH + 1).await?;
+        let (speaker, deaf) = members.split_first().context("no members")?;
+        for login in deaf {
+            let buffer = Some(RECEIVE_BUFFER);
+            let client =
+                Client::connect_with(target.gateway, login, options.wire(), None, buffer).await?;
+            clients.push(client);
+        }
+        let speaker = connect(target, std::slice::from_ref(speaker), options.wire()).await?;
+        speakers.extend(speaker.into_iter().map(|speaker| (To::Group(group_id.clone()), speaker)));
     }
-    let speaker = connect(target, std::slice::from_ref(speaker), options.wire()).await?;
-    let mut speaker = speaker.into_iter().next().context("no speaker")?;
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let speaker = tokio::spawn(async move {
+    let speakers = tokio::spawn(async move {
         let (clock, mut texts) = (Clock::start(), Texts::new(3));
-        let to = To::Group(group_id);
         let mut number = 0;
         while !stopped.is_cancelled() {
-            let marker = Marker { sender: u32::MAX >> 4, number, due: clock.now() };
-            speaker.feed(&to, marker, &texts.content(CONTENT)).await?;
-            speaker.flush().await?;
-            number += 1;
-            tokio::time::sleep(PAUSE).await;
-            while let Some(event) = speaker.ready() {
-                event?;
+            for (to, speaker) in &mut speakers {
+                let marker = Marker { sender: u32::MAX >> 4, number, due: clock.now() };
+                speaker.feed(to, marker, &texts.content(CONTENT)).await?;
+                speaker.flush().await?;
+                tokio::time::sleep(PAUSE / GROUPS as u32).await;
+                while let Some(event) = speaker.ready() {
+                    event?;
+                }
             }
+            number += 1;
         }
         Ok(number)
     });
-    Ok(Deaf { clients, stop, speaker })
+    Ok(Deaf { clients, stop, speakers })
 }
 
 impl Deaf {
     pub(super) async fn end(self, report: &mut Report) -> Result {
         self.stop.cancel();
-        let said = self.speaker.await??;
+        let said = self.speakers.await??;
         let mut ended = 0_u32;
         for mut client in self.clients {
             // What the system has taken for it is read; then comes the end, or nothing more.

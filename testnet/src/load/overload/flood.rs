@@ -43,6 +43,8 @@ impl Flood {
         // Well-behaved clients, measured in another thread, must not wait for these.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::spawn(move || {
+            // Elsewhere the clients' processors are not the node's.
+            rustix::process::nice(10)?;
             runtime.block_on(async {
                 let connecting =
                     users.iter().map(|login| Client::connect(gateway, login, wire, None));
