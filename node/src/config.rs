@@ -95,7 +95,7 @@ config! {
         /// Frames that may wait for a client; one that lets more wait is disconnected.
         queue_frames: usize = 1_024,
         /// Bytes that may wait for a client; one that lets more wait is disconnected.
-        queue_bytes: usize = 512 * 1024,
+        queue_bytes: usize = 2 * 1024 * 1024,
         /// Bytes that may wait for all clients together; above it, 64 KiB may wait for one.
         queue_all_bytes: usize = 256 * 1024 * 1024,
         /// Messages being sent at the same time, of all clients who send more than 50 a second.

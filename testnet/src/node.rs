@@ -22,7 +22,7 @@ pub const SECRET: &str = "openIM123";
 
 /// What may wait for clients of such nodes.
 pub(crate) const QUEUE: QueueLimits =
-    QueueLimits { frames: 1_024, bytes: 512 << 10, all_bytes: 256 << 20 };
+    QueueLimits { frames: 1_024, bytes: 2 << 20, all_bytes: 256 << 20 };
 
 /// What a node in this process is started with.
 pub struct NodeBuilder {

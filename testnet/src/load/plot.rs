@@ -42,8 +42,11 @@ pub(crate) fn write(folder: &Path, reports: &[Report]) -> Result<Vec<PathBuf>> {
         }
     }
     for report in reports {
+        // The rate of a soak is in its name, and every machine has its own.
+        let alone = reports.iter().filter(|other| other.kind == report.kind).count() == 1;
+        let of = if alone { report.kind.to_owned() } else { slug(&report.scenario) };
         for (at, series) in report.series.iter().enumerate() {
-            let file = folder.join(format!("{}-{}.svg", report.kind, slug(&series.name)));
+            let file = folder.join(format!("{of}-{}.svg", slug(&series.name)));
             over_time(&file, &format!("{}: {}", report.scenario, series.name), series, at)?;
             files.push(file);
         }
