@@ -77,6 +77,10 @@ pub(crate) enum Command {
     Restore {
         /// The backup.
         file: PathBuf,
+        /// Most messages that one conversation can have got since the backup. So many seqs are left
+        /// out: clients that still have those messages would take new ones for them.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        lost: u32,
     },
     /// Print the version.
     Version,

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use services::{Environment, Services};
+use store::backup::{self, NewEpoch};
 
 use crate::cli::{ConfigCommand, Data, UserCommand};
 use crate::config::{self, Config};
@@ -147,7 +148,12 @@ pub(crate) fn backup(data: &Data, file: &Path, printer: Printer) -> anyhow::Resu
 }
 
 /// `restore FILE`.
-pub(crate) fn restore(data: &Data, file: &Path, printer: Printer) -> anyhow::Result<ExitCode> {
+pub(crate) fn restore(
+    data: &Data,
+    file: &Path,
+    lost: u32,
+    printer: Printer,
+) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::new(&data.folder);
     folder.prepare()?;
     let config = folder.config(data.config.as_deref())?;
@@ -155,11 +161,11 @@ pub(crate) fn restore(data: &Data, file: &Path, printer: Printer) -> anyhow::Res
     let bar = bar(printer);
     let cache = config.store.cache_mib << 20;
     let progress = |count| bar.set_position(count);
-    let restored = store::backup::restore(
+    let restored = backup::restore(
         BufReader::new(input),
         &folder.store(),
         cache,
-        rand::random(),
+        NewEpoch { salt: rand::random(), skip: lost },
         progress,
     )?;
     bar.finish_and_clear();

@@ -40,7 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::User(which)) => command::user(&data, which, printer),
         Some(Command::Verify) => command::verify(&data, printer),
         Some(Command::Backup { file }) => command::backup(&data, &file, printer),
-        Some(Command::Restore { file }) => command::restore(&data, &file, printer),
+        Some(Command::Restore { file, lost }) => command::restore(&data, &file, lost, printer),
         Some(Command::Version) => Ok(command::version(printer)),
     }
 }

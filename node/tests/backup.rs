@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use proto::sdkws::{PullMessageBySeqsReq, PullMessageBySeqsResp, SeqRange};
 use serde_json::{Value, json};
 use testnet::{Client, Process, Result, Wire, text_message};
 use tokio::process::Command;
@@ -182,5 +183,74 @@ async fn a_backup_under_load_holds_all_that_was_acknowledged_before() -> Result 
         }
         assert_eq!(other.stop().await?, Some(0));
     }
+    Ok(())
+}
+
+/// What the SDK asks for when a pushed message does not follow what it has.
+async fn pulled(
+    socket: &mut testnet::Socket,
+    user: &str,
+    from: i64,
+    to: i64,
+) -> Result<Vec<(i64, i32)>> {
+    let range = SeqRange { conversation_id: "si_ada_bob".into(), begin: from, end: to, num: 10 };
+    let request = PullMessageBySeqsReq {
+        user_id: user.into(),
+        seq_ranges: vec![range],
+        ..PullMessageBySeqsReq::default()
+    };
+    let answer: PullMessageBySeqsResp = socket.call(1002, &request).await?;
+    let messages = answer.msgs.into_values().flat_map(|pulled| pulled.msgs);
+    Ok(messages.map(|message| (message.seq, message.status)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_node_gives_no_seq_that_a_client_may_know() -> Result {
+    let mut node = Process::builder(PROGRAM).start().await?;
+    let [ada, bob] = node.admin().await?.users(["ada", "bob"]).await?;
+    let mut at_ada = ada.connect(Wire::GOB_GZIP).await?;
+    for n in 1..=5 {
+        at_ada.send_text("bob", &format!("saved {n}")).await?;
+    }
+    let read = json!({ "conversationID": "si_ada_bob", "userID": "bob", "hasReadSeq": 2 });
+    bob.call("/msg/mark_conversation_as_read", read).await?;
+    let file = node.scratch().join("backup");
+    let path = file.to_str().expect("text");
+    assert!(run(&node, "backup", &[path]).await?.status.success());
+    for n in 1..=3 {
+        at_ada.send_text("bob", &format!("lost {n}")).await?;
+    }
+    assert_eq!(node.stop().await?, Some(0));
+    std::fs::remove_dir_all(node.data().join("store"))?;
+    let restored = run(&node, "restore", &[path, "--lost", "50"]).await?;
+    assert!(restored.status.success(), "{}", said(&restored));
+    node.launch().await?;
+
+    let seqs = async || {
+        let body = json!({ "userID": "bob", "conversationIDs": ["si_ada_bob"] });
+        let found = bob.call("/msg/get_conversations_has_read_and_max_seq", body).await?;
+        let seqs = &found["seqs"]["si_ada_bob"];
+        Result::Ok((seqs["maxSeq"].as_i64(), seqs["hasReadSeq"].as_i64()))
+    };
+    assert_eq!(seqs().await?, (Some(5), Some(2)));
+    let mut at_ada = ada.connect(Wire::GOB_GZIP).await?;
+    let mut at_bob = bob.connect(Wire::GOB_GZIP).await?;
+    at_ada.send_text("bob", "new").await?;
+    assert_eq!(at_bob.next_message().await?.seq, 56);
+    assert_eq!(seqs().await?, (Some(56), Some(52)), "four are unread");
+    // Bob's client has the lost ones up to seq 8.
+    let newest = pulled(&mut at_bob, "bob", 9, 56).await?;
+    let gone = (47..56).map(|seq| (seq, 4));
+    assert_eq!(newest, gone.chain([(56, 2)]).collect::<Vec<_>>());
+
+    let read = json!({ "conversationID": "si_ada_bob", "userID": "bob", "hasReadSeq": 56 });
+    bob.call("/msg/mark_conversation_as_read", read).await?;
+    assert_eq!(seqs().await?, (Some(56), Some(56)));
+    let all = at_ada.history_from("si_ada_bob", 1).await?;
+    let shown = all.iter().filter(|message| message.status != 4);
+    let read: Vec<(i64, bool)> = shown.map(|message| (message.seq, message.is_read)).collect();
+    assert_eq!(read, [1, 2, 3, 4, 5, 56].map(|seq| (seq, true)));
+    verify(&node).await?;
+    assert_eq!(node.stop().await?, Some(0));
     Ok(())
 }

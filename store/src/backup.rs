@@ -148,13 +148,24 @@ pub fn inspect(input: impl Read, progress: impl FnMut(u64)) -> Result<Summary, B
     Ok(summary)
 }
 
-/// Restores a backup into an empty engine, as a new epoch with a new salt.
+/// What is new after a restore.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEpoch {
+    /// 16 random bytes.
+    pub salt: [u8; 16],
+    /// Seqs that every conversation leaves out before its next message: at least as many as it may
+    /// have got messages after the backup. Clients that have those would take new messages with the
+    /// same seqs for them.
+    pub skip: u32,
+}
+
+/// Restores a backup into an empty engine, as a new epoch.
 ///
 /// After an error the engine holds data without a meta record, which no store opens.
 pub fn read(
     input: impl Read,
     engine: &dyn Engine,
-    salt: [u8; 16],
+    new: NewEpoch,
     progress: impl FnMut(u64),
 ) -> Result<Summary, BackupError> {
     use std::ops::Bound::Unbounded;
@@ -176,7 +187,8 @@ pub fn read(
         Ok(())
     })?;
     summary.epoch = meta.epoch + 1;
-    let meta = Meta { epoch: summary.epoch, salt: salt.to_vec(), ..meta };
+    let skipped = meta.skipped.saturating_add(new.skip.into());
+    let meta = Meta { epoch: summary.epoch, salt: new.salt.to_vec(), skipped, ..meta };
     batch.insert(META.raw_key(&0_u8), Some(meta.encode_to_vec().into()));
     engine.apply(&batch)?;
     engine.sync()?;
@@ -190,7 +202,7 @@ pub fn restore(
     input: impl Read,
     folder: &Path,
     cache_bytes: u64,
-    salt: [u8; 16],
+    new: NewEpoch,
     progress: impl FnMut(u64),
 ) -> Result<Summary, BackupError> {
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
@@ -204,7 +216,7 @@ pub fn restore(
     }
     let restored = SledEngine::open(&partial, cache_bytes)
         .map_err(BackupError::from)
-        .and_then(|engine| read(input, &engine, salt, progress))
+        .and_then(|engine| read(input, &engine, new, progress))
         .and_then(|summary| {
             fs::rename(&partial, folder)?;
             sync_parent(folder)?;

@@ -9,7 +9,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::sdkws::MsgData;
 
 use crate::layered::{Direction, Read};
-use crate::record::{ConversationHead, Number};
+use crate::record::{ConversationHead, Number, SeqGap};
 use crate::schema::{CONVERSATION_HEADS, COUNTERS, MESSAGES, counter};
 use crate::{StoreError, Tx};
 
@@ -40,7 +40,7 @@ pub struct Append {
 /// What became of an [`Append`].
 #[derive(Debug, Clone)]
 pub struct Appended {
-    /// Sequence in the conversation, from 1 without gaps.
+    /// Sequence in the conversation, from 1 without gaps but those that restores leave.
     pub seq: i64,
     /// Send time in milliseconds, greater than that of every message before.
     pub send_time: i64,
@@ -68,11 +68,16 @@ pub(crate) struct Tails {
     next_number: Option<u64>,
     window_ms: i64,
     window_messages: usize,
+    /// Seqs that every conversation leaves out.
+    skipped: i64,
 }
 
 impl Tails {
-    pub(crate) fn new(window_ms: i64, window_messages: usize) -> Self {
-        Self { tails: HashMap::new(), remembered: 0, next_number: None, window_ms, window_messages }
+    /// Repeats are known for `window_ms` and among `window_messages`; every conversation leaves out
+    /// `skipped` seqs.
+    pub(crate) fn new(window_ms: i64, window_messages: usize, skipped: i64) -> Self {
+        let (tails, next_number) = (HashMap::new(), None);
+        Self { tails, remembered: 0, next_number, window_ms, window_messages, skipped }
     }
 
     pub(crate) fn forget(&mut self, conversation: &str) {
@@ -154,15 +159,19 @@ impl Tx<'_> {
 
     fn load_tail(&mut self, append: &Append) -> Result<(), StoreError> {
         let conversation = append.conversation.as_str();
-        let tail = match CONVERSATION_HEADS.get(self, conversation)? {
+        let stored = CONVERSATION_HEADS.get(self, conversation)?;
+        let tail = match stored.clone() {
             Some(head) => self.tail_of(head, append.now)?,
             None => {
                 let number = self.next_number()?;
                 let head = ConversationHead { number, ..append.head.clone() };
-                CONVERSATION_HEADS.put(self, conversation, &head);
                 Tail { head, max_seq: 0, send_time: 0, recent: VecDeque::new() }
             }
         };
+        let tail = self.follow_restores(tail);
+        if stored.as_ref() != Some(&tail.head) {
+            CONVERSATION_HEADS.put(self, conversation, &tail.head);
+        }
         self.appended_to.push(append.conversation.clone());
         self.tails.insert(append.conversation.clone(), tail);
         Ok(())
@@ -171,6 +180,7 @@ impl Tx<'_> {
     fn tail_of(&self, head: ConversationHead, now: i64) -> Result<Tail, StoreError> {
         let number = head.number;
         let mut tail = Tail { head, max_seq: 0, send_time: 0, recent: VecDeque::new() };
+        let left_out = tail.head.gaps.last().map_or(0, |gap| gap.until);
         for row in MESSAGES.scan_back(self, number) {
             let ((_, seq), message) = row?;
             if tail.max_seq == 0 {
@@ -185,7 +195,24 @@ impl Tx<'_> {
             let print = fingerprint(&(message.send_id, message.client_msg_id));
             tail.recent.push_front((print, seq.cast_signed(), message.send_time));
         }
+        tail.max_seq = tail.max_seq.max(left_out);
         Ok(tail)
+    }
+
+    /// Leaves out the seqs of messages that a restore may have lost and clients may still have.
+    fn follow_restores(&self, mut tail: Tail) -> Tail {
+        let behind = self.tails.skipped - tail.head.skipped;
+        if behind > 0 {
+            if tail.max_seq == 0 {
+                // There is nothing before it that anybody should look for.
+                tail.head.min_seq = tail.head.min_seq.max(behind + 1);
+            }
+            let gap = SeqGap { after: tail.max_seq, until: tail.max_seq + behind };
+            tail.head.gaps.push(gap);
+            tail.head.skipped = self.tails.skipped;
+            tail.max_seq = gap.until;
+        }
+        tail
     }
 
     fn next_number(&mut self) -> Result<u64, StoreError> {

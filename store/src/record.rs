@@ -26,6 +26,10 @@ pub struct Meta {
     /// 16 random bytes, new in every epoch.
     #[prost(bytes = "vec", tag = "3")]
     pub salt: Vec<u8>,
+    /// Seqs that every conversation leaves out, in all, because of restores: clients may know
+    /// messages with them that are newer than the backup.
+    #[prost(int64, tag = "4")]
+    pub skipped: i64,
 }
 
 /// A token the node has issued.
@@ -332,9 +336,32 @@ pub struct ConversationHead {
     /// Lowest seq that anybody may see; 0 and 1 mean all.
     #[prost(int64, tag = "5")]
     pub min_seq: i64,
+    /// [`Meta::skipped`] as far as this conversation has followed it.
+    #[prost(int64, tag = "6")]
+    pub skipped: i64,
+    /// Seqs that were left out, in order.
+    #[prost(message, repeated, tag = "7")]
+    pub gaps: Vec<SeqGap>,
+}
+
+/// Seqs that no message of a conversation ever gets.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct SeqGap {
+    /// The seq before the first of them.
+    #[prost(int64, tag = "1")]
+    pub after: i64,
+    /// The last of them.
+    #[prost(int64, tag = "2")]
+    pub until: i64,
 }
 
 impl ConversationHead {
+    /// How many seqs between `seq` and `max_seq`, the newest, never had a message.
+    pub fn left_out(&self, seq: i64, max_seq: i64) -> i64 {
+        let gaps = self.gaps.iter().filter(|gap| gap.until <= max_seq);
+        gaps.map(|gap| (gap.until - gap.after.max(seq)).max(0)).sum()
+    }
+
     /// Whether both stand for the same users or the same group.
     pub fn same_parties(&self, other: &Self) -> bool {
         self.pair == other.pair && self.group_id == other.group_id

@@ -71,13 +71,14 @@ impl Store {
             durable: RwLock::default(),
             commits: AtomicU64::new(0),
         };
-        shared.salt = prepare(&shared, &options)?;
+        let (salt, skipped) = prepare(&shared, &options)?;
+        shared.salt = salt;
         let shared = Arc::new(shared);
         let (sender, jobs) = mpsc::unbounded_channel();
         let committer = Committer {
             shared: Arc::clone(&shared),
             jobs,
-            tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages),
+            tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages, skipped),
             reserve_bytes: options.reserve_bytes,
         };
         let thread = thread::Builder::new()
@@ -167,17 +168,18 @@ impl Shared {
     }
 }
 
-/// Creates or checks the meta record; returns the salt in force.
-fn prepare(shared: &Shared, options: &Options) -> Result<[u8; 16], StoreError> {
+/// Creates or checks the meta record; returns the salt in force and [`Meta::skipped`].
+fn prepare(shared: &Shared, options: &Options) -> Result<([u8; 16], i64), StoreError> {
     let found = schema::META.get(&shared.view(), 0)?;
     if let Some(meta) = found {
         if meta.schema > schema::VERSION {
             return Err(StoreError::NewerSchema { found: meta.schema, known: schema::VERSION });
         }
-        return meta.salt.as_slice().try_into().map_err(|_| StoreError::Damaged {
+        let salt = meta.salt.as_slice().try_into().map_err(|_| StoreError::Damaged {
             table: schema::META.name(),
             reason: "the salt has a wrong length".into(),
-        });
+        })?;
+        return Ok((salt, meta.skipped));
     }
     if let Some(pair) = shared.engine.scan((Unbounded, Unbounded), Direction::Ascending).next() {
         pair?;
@@ -186,15 +188,16 @@ fn prepare(shared: &Shared, options: &Options) -> Result<[u8; 16], StoreError> {
             reason: "there is data but no meta record".into(),
         });
     }
-    let meta = Meta { schema: schema::VERSION, epoch: 1, salt: options.salt.to_vec() };
+    let salt = options.salt.to_vec();
+    let meta = Meta { schema: schema::VERSION, epoch: 1, salt, skipped: 0 };
     let mut changes = Batch::new();
-    let mut tails = Tails::new(0, 0);
+    let mut tails = Tails::new(0, 0, 0);
     let mut tx = Tx::new(shared.engine.as_ref(), options.salt, &mut changes, &mut tails);
     schema::META.put(&mut tx, 0, &meta);
     tx.keep()?;
     shared.engine.apply(&changes)?;
     shared.engine.sync()?;
-    Ok(options.salt)
+    Ok((options.salt, 0))
 }
 
 struct Transaction<F, T, E> {

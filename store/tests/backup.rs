@@ -14,9 +14,9 @@ use std::thread;
 use proptest::prelude::*;
 use prost::Message as _;
 use proto::sdkws::MsgData;
-use store::backup::{self, BackupError, Summary};
+use store::backup::{self, BackupError, NewEpoch, Summary};
 use store::engine::{Engine, MemoryEngine, SledEngine};
-use store::record::ConversationHead;
+use store::record::{ConversationHead, SeqGap};
 use store::version_log::{Change, List, version};
 use store::{Append, Direction, Options, Read as _, Store, StoreError, Tx, message_log, schema};
 use support::{add_one, count};
@@ -26,6 +26,10 @@ const NEW: [u8; 16] = [2; 16];
 const CACHE: u64 = 16 << 20;
 
 fn quiet(_: u64) {}
+
+fn epoch(salt: [u8; 16]) -> NewEpoch {
+    NewEpoch { salt, skip: 100 }
+}
 
 fn open(engine: impl Engine) -> Store {
     Store::open(Box::new(engine), Options { salt: OLD, ..Options::default() }).unwrap()
@@ -100,7 +104,7 @@ fn a_restored_store_goes_on_where_the_backup_was() {
     assert_eq!(backup::inspect(file.as_slice(), quiet).unwrap(), written);
 
     let copy = Arc::new(MemoryEngine::default());
-    let restored = backup::read(file.as_slice(), &copy, NEW, quiet).unwrap();
+    let restored = backup::read(file.as_slice(), &copy, epoch(NEW), quiet).unwrap();
     assert_eq!(restored, Summary { epoch: 2, ..written });
     let without_meta = |engine: &MemoryEngine| {
         let mut rows = everything(engine);
@@ -115,13 +119,57 @@ fn a_restored_store_goes_on_where_the_backup_was() {
     let id = |store: &Store| version(&store.view(), List::Friends, "a").unwrap().id;
     assert_ne!(id(&again), id(&store), "clients must synchronise in full");
     let seq = again.transact_blocking(|tx| append(tx, "x", 1_000)).unwrap();
-    assert_eq!(seq, 101, "conversations go on");
+    assert_eq!(seq, 201, "conversations go on, with no seq that a client may know");
 
     // A backup of the restored data is the third epoch.
     let mut file = Vec::new();
     backup::write(again.view(), &mut file, quiet).unwrap();
-    let third = backup::read(file.as_slice(), &MemoryEngine::default(), OLD, quiet).unwrap();
+    let third = backup::read(file.as_slice(), &MemoryEngine::default(), epoch(OLD), quiet).unwrap();
     assert_eq!(third.epoch, 3);
+}
+
+#[test]
+fn seqs_that_clients_may_know_are_left_out_after_a_restore() {
+    let say = |store: &Store, conversation: &'static str, id| {
+        store.transact_blocking(move |tx| append(tx, conversation, id)).unwrap()
+    };
+    let restored = |store: &Store| {
+        let (mut file, engine) = (Vec::new(), Arc::new(MemoryEngine::default()));
+        backup::write(store.view(), &mut file, quiet).unwrap();
+        backup::read(file.as_slice(), &engine, epoch(NEW), quiet).unwrap();
+        engine
+    };
+    let head = |store: &Store, conversation| {
+        schema::CONVERSATION_HEADS.get(&store.view(), conversation).unwrap().unwrap()
+    };
+    let first = open(Arc::new(MemoryEngine::default()));
+    for id in 0..3 {
+        assert_eq!(say(&first, "talked", id), id + 1);
+        assert_eq!(say(&first, "rested", id), id + 1);
+    }
+
+    let engine = restored(&first);
+    let second = open(Arc::clone(&engine));
+    assert_eq!((say(&second, "talked", 10), say(&second, "talked", 11)), (104, 105));
+    assert_eq!(say(&second, "began", 12), 101, "it may have been there and be lost");
+    assert_eq!(head(&second, "began").min_seq, 101, "nobody looks for what was never there");
+    second.close();
+    let second = open(engine);
+    assert_eq!(say(&second, "talked", 13), 106, "a start is no restore");
+
+    let third = open(restored(&second));
+    assert_eq!(say(&third, "rested", 20), 204, "it skips both");
+    assert_eq!(say(&third, "talked", 21), 207);
+    let talked = head(&third, "talked");
+    let gaps = [SeqGap { after: 3, until: 103 }, SeqGap { after: 106, until: 206 }];
+    assert_eq!(talked.gaps, gaps);
+    let left_out = [(0, 200), (3, 200), (50, 153), (104, 100), (206, 0), (207, 0)];
+    for (seq, expected) in left_out {
+        assert_eq!(talked.left_out(seq, 207), expected, "after {seq}");
+    }
+    assert_eq!(talked.left_out(0, 106), 100, "a gap counts once there is something behind it");
+    let report = store::verify::verify(&third.view(), |_| ()).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
 }
 
 #[test]
@@ -139,13 +187,13 @@ fn the_default_engine_is_backed_up_to_a_file_and_restored_to_a_folder() {
     fs::create_dir(folder.path().join("new.restoring")).unwrap();
     fs::write(folder.path().join("new.restoring/db"), b"rubbish").unwrap();
     let input = || File::open(&file).unwrap();
-    let restored = backup::restore(input(), &target, CACHE, NEW, quiet).unwrap();
+    let restored = backup::restore(input(), &target, CACHE, epoch(NEW), quiet).unwrap();
     assert_eq!(restored.records, written.records);
     let again = open(SledEngine::open(&target, CACHE).unwrap());
     assert_eq!(must_be_in_step(&again), 200);
     again.close();
 
-    let outcome = backup::restore(input(), &target, CACHE, NEW, quiet);
+    let outcome = backup::restore(input(), &target, CACHE, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::NotEmpty(path)) if path == target));
     assert_eq!(names(folder.path()), ["backup", "data", "new"]);
 }
@@ -164,17 +212,17 @@ fn a_damaged_backup_leaves_no_folder() {
     backup::write(filled(MemoryEngine::default(), 20).view(), &mut file, quiet).unwrap();
     file.pop();
     let target = folder.path().join("data");
-    let outcome = backup::restore(file.as_slice(), &target, CACHE, NEW, quiet);
+    let outcome = backup::restore(file.as_slice(), &target, CACHE, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::Truncated)));
     assert!(names(folder.path()).is_empty());
 
     let full = folder.path().join("full");
     File::create(&full).unwrap();
-    let outcome = backup::restore(file.as_slice(), &full, CACHE, NEW, quiet);
+    let outcome = backup::restore(file.as_slice(), &full, CACHE, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::Io(_))));
     let engine = MemoryEngine::default();
     engine.apply(&[(vec![9], Some(bytes::Bytes::new()))].into()).unwrap();
-    let outcome = backup::read(file.as_slice(), &engine, NEW, quiet);
+    let outcome = backup::read(file.as_slice(), &engine, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::NotEmpty(_))));
 }
 
@@ -185,7 +233,7 @@ fn a_restore_that_fails_half_way_is_not_taken_for_data() {
     let last = file.len() - 1;
     file[last] ^= 1;
     let engine = Arc::new(MemoryEngine::default());
-    let outcome = backup::read(file.as_slice(), &engine, NEW, quiet);
+    let outcome = backup::read(file.as_slice(), &engine, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::Damaged(_))), "{outcome:?}");
     assert!(!everything(&engine).is_empty(), "the case tests nothing");
     let outcome = Store::open(Box::new(engine), Options::default());
@@ -288,7 +336,7 @@ fn a_backup_is_one_moment_and_commits_go_on() {
         let file = out.file;
         assert!(next > 700, "few writes: the case tests little");
         let copy = MemoryEngine::default();
-        backup::read(file.as_slice(), &copy, NEW, quiet).unwrap();
+        backup::read(file.as_slice(), &copy, epoch(NEW), quiet).unwrap();
         assert_eq!(must_be_in_step(&open(copy)), 600);
         assert_eq!(must_be_in_step(&store), next);
     }
@@ -318,7 +366,7 @@ fn backups_among_many_writers_are_consistent() {
                 let mut file = Vec::new();
                 backup::write(store.view(), &mut file, quiet).unwrap();
                 let copy = MemoryEngine::default();
-                backup::read(file.as_slice(), &copy, NEW, quiet).unwrap();
+                backup::read(file.as_slice(), &copy, epoch(NEW), quiet).unwrap();
                 let copy = open(copy);
                 let moment = must_be_in_step(&copy);
                 assert!(moment >= last);

@@ -111,7 +111,7 @@ type Case = (fn(&mut Tx<'_>), &'static [(&'static str, &'static str)]);
 const DAMAGE: &[Case] = &[
     // Accounts.
     (|tx| schema::META.put(tx, 1, &Meta::default()), &[("META", "second")]),
-    (|tx| schema::META.put(tx, 0, &Meta { schema: 1, epoch: 0, salt: vec![0; 16] }),
+    (|tx| schema::META.put(tx, 0, &Meta { schema: 1, salt: vec![0; 16], ..Meta::default() }),
         &[("META", "epoch is missing")]),
     (|tx| schema::USERS.delete(tx, "bob"),
         &[("COUNTERS", "it says 2, there are 1"), ("USER_ORDER", "1 users, but 2 places"),

@@ -72,11 +72,10 @@ pub fn of_message(message: &MsgData) -> (String, ConversationHead) {
     };
     let prefix = if is_notification(message) { "n" } else { prefix };
     let head = ConversationHead {
-        number: 0,
         session_type: message.session_type,
         pair,
         group_id,
-        min_seq: 0,
+        ..ConversationHead::default()
     };
     (format!("{prefix}_{tail}"), head)
 }

@@ -1,11 +1,13 @@
 //! Conversations and their messages.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::Check;
 use crate::StoreError;
 use crate::message_log::newest;
-use crate::record::ConversationHead;
+use crate::record::{ConversationHead, SeqGap};
 use crate::schema::{CONVERSATION_HEADS, HIDDEN_MESSAGES, MESSAGE_MARKS, MESSAGES, READ_POSITIONS};
 
 /// What is remembered from one pair to the next.
@@ -14,6 +16,8 @@ pub(super) struct Conversations {
     /// Numbers of all conversations, sorted once all heads are passed.
     numbers: Vec<(u64, i64)>,
     sorted: bool,
+    /// Seqs that were left out, of the conversations that have such.
+    gaps: HashMap<u64, Vec<SeqGap>>,
     /// The message passed last: number, seq, send time.
     last: Option<(u64, u64, i64)>,
 }
@@ -27,6 +31,9 @@ impl Conversations {
     ) -> Result<(), StoreError> {
         if let Some((id, head)) = CONVERSATION_HEADS.row(key, value)? {
             self.numbers.push((head.number, head.min_seq));
+            if !head.gaps.is_empty() {
+                self.gaps.insert(head.number, head.gaps.clone());
+            }
             check_head(check, &id, &head);
         } else if let Some((key, message)) = MESSAGES.row(key, value)? {
             let before = self.place(check, key);
@@ -87,7 +94,9 @@ impl Conversations {
         let expected = before.map_or(1, |(_, last, _)| last + 1);
         // What nobody may see any more may have been removed from the front.
         let lowest = min_seq.unwrap_or_default().max(1).cast_unsigned();
-        if seq != expected && (before.is_some() || seq > lowest) {
+        let left_out = SeqGap { after: expected.cast_signed() - 1, until: seq.cast_signed() - 1 };
+        let left_out = self.gaps.get(&number).is_some_and(|gaps| gaps.contains(&left_out));
+        if seq != expected && !left_out && (before.is_some() || seq > lowest) {
             check.add(&MESSAGES, &key, format!("seq {expected} should be next"));
         }
         before.map(|(_, _, time)| time)

@@ -3,6 +3,7 @@
 //   node suite.mjs           run all checks
 //   node suite.mjs --write   write what was seen as the expectation
 import { adminToken, call, userToken } from '../admin.mjs';
+import { backUp, startFromBackup } from '../node.mjs';
 import { Report } from '../report.mjs';
 import { Device, launch, servePage } from './browser.mjs';
 
@@ -290,6 +291,67 @@ await check('a new login of the same platform kicks the old one', async () => {
   await yara.until('OnKickedOffline');
   const sent = await wanda.send({ recvID: 'yara' }, 'createTextMessage', 'which one?');
   return (await second.receive(sent.clientMsgID)).textElem.content;
+});
+
+const textsOf = (messages) => messages.map((message) => message.textElem?.content);
+
+await check('a node restored from a backup goes on with clients that know more', async () => {
+  const say = (from, to, text) => from.send({ recvID: to.userID }, 'createTextMessage', text);
+  await xaver.receive((await say(wanda, xaver, 'in the backup')).clientMsgID);
+  await xaver.run('markConversationMessageAsRead', 'si_wanda_xaver');
+  await pause(300);
+  await backUp();
+  for (const text of ['too late 1', 'too late 2', 'too late 3']) {
+    await xaver.receive((await say(wanda, xaver, text)).clientMsgID);
+  }
+  for (const device of [wanda, xaver]) await device.forget();
+  await startFromBackup();
+  for (const device of [wanda, xaver]) await device.until('OnConnectSuccess');
+  const sent = [];
+  for (const [from, to, text] of [
+    [wanda, xaver, 'afterwards 1'],
+    [wanda, xaver, 'afterwards 2'],
+    [xaver, wanda, 'and back'],
+  ]) {
+    const message = await say(from, to, text);
+    await to.receive(message.clientMsgID);
+    sent.push(message.clientMsgID);
+  }
+  const arrived = await xaver.page.evaluate(
+    (ids) =>
+      window.events
+        .filter((e) => e.event === 'OnRecvNewMessages')
+        .flatMap((e) => e.data)
+        .filter((message) => ids.includes(message.clientMsgID)).length,
+    sent,
+  );
+  return { arrived, known: textsOf(await xaver.history('si_wanda_xaver', 7)) };
+});
+
+await check('what was read stays read after the restore', async () => {
+  await xaver.run('markConversationMessageAsRead', 'si_wanda_xaver');
+  const sent = await wanda.send({ recvID: 'xaver' }, 'createTextMessage', 'unread');
+  await xaver.receive(sent.clientMsgID);
+  await pause(500);
+  const one = await xaver.run('getOneConversation', { sourceID: 'wanda', sessionType: 1 });
+  return one.unreadCount;
+});
+
+await check('older messages are found across the seqs that the restore left out', async () => {
+  const fresh = new Device(await browser.newContext(), address, 'xaver', 5);
+  await fresh.open();
+  await fresh.start(tokens.xaver);
+  await pause(500);
+  const found = [];
+  let start = '';
+  for (let page = 0; page < 40 && !found.some((m) => m.textElem?.content === 'Grüße 🎉'); page++) {
+    const more = await fresh.history('si_wanda_xaver', 20, start);
+    found.unshift(...more);
+    start = more[0]?.clientMsgID ?? start;
+  }
+  await fresh.page.close();
+  const texts = textsOf(found);
+  return [texts.includes('Grüße 🎉'), texts.slice(-5), new Set(found.map((m) => m.seq)).size === found.length];
 });
 
 const fine = await report.finish(new URL('./expected.json', import.meta.url));

@@ -290,7 +290,8 @@ fn pull_range(
     Ok(Some(PullMsgs { msgs, is_end, end_seq: 0 }))
 }
 
-/// Max seq (as far as the user may see), read seq and time of the newest message.
+/// Max seq (as far as the user may see), read seq and time of the newest message. The read seq counts
+/// the seqs as read that a restore has left out.
 pub(crate) fn seqs(from: &impl Read, user_id: &str, conversation_id: &str) -> Result<Seqs> {
     if !takes_part(from, user_id, conversation_id)? {
         return Ok(Seqs::default());
@@ -306,6 +307,11 @@ pub(crate) fn seqs(from: &impl Read, user_id: &str, conversation_id: &str) -> Re
         max_seq_time = last.map_or(0, |last| last.send_time);
     }
     let position = schema::READ_POSITIONS.get(from, (user_id, conversation_id))?;
-    let has_read_seq = position.map_or(0, |position| position.read_seq);
+    let mut has_read_seq = position.map_or(0, |position| position.read_seq);
+    if has_read_seq < max_seq {
+        // Clients take the difference for the number of unread messages.
+        let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
+        has_read_seq += head.left_out(has_read_seq, max_seq);
+    }
     Ok(Seqs { max_seq, has_read_seq, max_seq_time })
 }

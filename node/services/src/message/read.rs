@@ -79,6 +79,8 @@ impl Services {
             let record = must_be_listed(change, &user_id, &conversation_id)?;
             let known = super::pull::seqs(change.tx, &user_id, &conversation_id)?;
             let through = has_read_seq.min(known.max_seq);
+            let position = schema::READ_POSITIONS.get(change.tx, (&user_id, &conversation_id))?;
+            let read_before = position.map_or(0, |position| position.read_seq);
             let has_read_seq = change.raise_read(&user_id, &conversation_id, through)?;
             let mut tips = MarkAsReadTips {
                 mark_as_read_user_id: user_id.clone(),
@@ -87,9 +89,9 @@ impl Services {
                 has_read_seq,
             };
             if record.session_type == SINGLE {
-                let first = (known.has_read_seq + 1).max(through - MAX_RECEIPT_SEQS + 1);
+                let first = (read_before + 1).max(through - MAX_RECEIPT_SEQS + 1);
                 let mut marked: BTreeSet<i64> = (first..=through).collect();
-                if first > known.has_read_seq + 1 {
+                if first > read_before + 1 {
                     // Too many to name each: all before counts as read.
                     raise_receipt(change, &user_id, &tips.conversation_id, first - 1)?;
                 }
