@@ -5,6 +5,7 @@ mod heartbeat;
 mod opcode;
 mod pace;
 mod session;
+mod turns;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,7 +21,6 @@ use hyper_util::rt::TokioIo;
 use proto::envelope::Encoding;
 use services::Services;
 use services::hub::{QueueLimits, Registered};
-use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::error_code::ApiError;
 use handshake::{Failure, Handshake};
 use session::Session;
+use turns::Turns;
 
 /// Bytes a connection keeps for what it reads, and as many for what it writes; larger frames grow
 /// the buffers as they pass.
@@ -50,7 +51,8 @@ pub struct Limits {
     /// What may wait for clients before their connections are closed.
     pub queue: QueueLimits,
     /// Sends under way at the same time, of all clients together who send more than 50 a second.
-    /// More are not read: those clients wait for each other, and the others not for them.
+    /// More are not read: those clients wait for each other, and the others not for them. While
+    /// there are others, an eighth of it.
     pub max_sends: usize,
 }
 
@@ -73,14 +75,14 @@ struct Shared {
     stop: CancellationToken,
     sessions: TaskTracker,
     /// Turns to send, of those in a hurry.
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
 }
 
 impl Gateway {
     /// A gateway that ends its connections when `stop` is cancelled.
     pub fn new(services: Services, limits: Limits, stop: CancellationToken) -> Self {
         let sessions = TaskTracker::new();
-        let turns = Arc::new(Semaphore::new(limits.max_sends.max(1)));
+        let turns = Arc::new(Turns::new(limits.max_sends));
         Self { shared: Arc::new(Shared { services, limits, stop, sessions, turns }) }
     }
 

@@ -77,7 +77,7 @@ config! {
         public_url: String = String::new(),
         /// Compress answers for clients that accept it.
         gzip: bool = true,
-        /// Connections at the same time.
+        /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 10_000,
         /// Certificate chain in PEM; with `tls_key` it switches TLS on.
         tls_certificate: PathBuf = PathBuf::new(),
@@ -88,7 +88,7 @@ config! {
     ws: Ws {
         /// Address and port.
         listen: String = "0.0.0.0:10001".into(),
-        /// Connections at the same time.
+        /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 100_000,
         /// Largest frame of a client in bytes.
         max_frame_bytes: usize = 128 * 1024,
@@ -100,7 +100,8 @@ config! {
         queue_all_bytes: usize = 256 * 1024 * 1024,
         /// Messages being sent at the same time, of all clients who send more than 50 a second.
         /// What comes above it is not read yet: they wait for each other, and nobody for them.
-        max_sends: usize = 64,
+        /// While others send too, an eighth of it.
+        max_sends: usize = 512,
         /// Certificate chain in PEM; with `tls_key` it switches TLS on.
         tls_certificate: PathBuf = PathBuf::new(),
         /// Private key in PEM.

@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod control;
 mod data_folder;
+mod descriptors;
 mod logging;
 mod operation;
 mod serve;

@@ -20,6 +20,7 @@ use crate::cli::{Data, Listen};
 use crate::config::Config;
 use crate::control;
 use crate::data_folder::DataFolder;
+use crate::descriptors::{self, Connections};
 use crate::logging;
 
 /// Time a stopping node gives to what is under way.
@@ -41,25 +42,18 @@ pub(crate) fn run(data: &Data, addresses: &Listen) -> anyhow::Result<ExitCode> {
         config.ws.listen.clone_from(address);
     }
     logging::start(&config.log)?;
-    raise_file_limit();
+    let files = descriptors::raise_limit();
+    let connections =
+        Connections::within(files, config.api.max_connections, config.ws.max_connections);
+    if connections.ws < config.ws.max_connections {
+        tracing::info!(clients = connections.ws, "the limit of open files allows so many");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let store = open_store(&folder, &config)?;
-    let outcome = runtime.block_on(serve(&folder, &config, store.clone(), first));
+    let outcome = runtime.block_on(serve(&folder, &config, connections, store.clone(), first));
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
     outcome.map(|()| ExitCode::SUCCESS)
-}
-
-/// Lets the node open as many files as its hard limit allows: each connection is one, and the usual
-/// soft limit is 1,024.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-    {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 /// Opens the database of a data folder.
@@ -100,6 +94,7 @@ pub(crate) fn settings(folder: &DataFolder, config: &Config) -> Settings {
 async fn serve(
     folder: &DataFolder,
     config: &Config,
+    connections: Connections,
     store: Store,
     first: bool,
 ) -> anyhow::Result<()> {
@@ -121,13 +116,10 @@ async fn serve(
         };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
     let rest = client_api::router(services.clone(), &RestOptions { gzip: config.api.gzip });
-    let rest = client_api::serve(
-        api,
-        port(tls, key, config.api.max_connections)?,
-        TowerToHyperService::new(rest),
-    );
+    let rest =
+        client_api::serve(api, port(tls, key, connections.api)?, TowerToHyperService::new(rest));
     let limits = GatewayLimits {
-        max_connections: config.ws.max_connections,
+        max_connections: connections.ws,
         max_frame_bytes: config.ws.max_frame_bytes,
         queue: QueueLimits {
             frames: config.ws.queue_frames,
@@ -139,7 +131,7 @@ async fn serve(
     let gateway = Gateway::new(services.clone(), limits, stop.clone());
     let (tls, key) = (&config.ws.tls_certificate, &config.ws.tls_key);
     // Half-open handshakes get room of their own beside those who are logged in.
-    let room = config.ws.max_connections.saturating_add(4_096);
+    let room = connections.ws.saturating_add(connections.handshakes);
     let sockets = client_api::serve(ws, port(tls, key, room)?, gateway.clone());
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
     tokio::spawn(tidy(services.clone(), stop.clone()));

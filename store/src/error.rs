@@ -16,6 +16,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the disk gives back for a value is not what was written.
+    #[error("a value is damaged: {reason}")]
+    DamagedValue {
+        /// Key of the value.
+        key: Vec<u8>,
+        /// Where it lies.
+        reason: String,
+    },
     /// Two different pairs of users whose IDs join to the same conversation ID.
     #[error("conversation {0} belongs to another pair of users")]
     ConversationTaken(String),

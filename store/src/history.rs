@@ -86,6 +86,8 @@ pub(crate) struct Walk<'a> {
     /// What commits since have replaced there.
     replaced: Batch,
     ready: VecDeque<Pair>,
+    /// What comes after these, and is the end.
+    failed: Option<StoreError>,
     chunk: usize,
 }
 
@@ -103,27 +105,35 @@ impl<'a> Walk<'a> {
             ahead: Some(range),
             replaced: Batch::new(),
             ready: VecDeque::new(),
+            failed: None,
             chunk: FIRST_CHUNK,
         }
     }
 
-    fn fetch(&mut self, range: KeyRange) -> Result<(), StoreError> {
+    fn fetch(&mut self, range: KeyRange) {
         let mut found = Vec::new();
         while found.len() < self.chunk {
             match self.below.next() {
-                Some(pair) => found.push(pair?),
+                Some(Ok(pair)) => found.push(pair),
+                Some(Err(error)) => {
+                    self.failed = Some(error);
+                    break;
+                }
                 None => break,
             }
         }
+        if self.failed.is_some() && found.is_empty() {
+            return;
+        }
         self.catch_up(&range);
-        let last = (found.len() == self.chunk).then(|| found.last().map(|(key, _)| key.to_vec()));
+        let goes_on = found.len() == self.chunk || self.failed.is_some();
+        let last = goes_on.then(|| found.last().map(|(key, _)| key.to_vec()));
         self.chunk = (self.chunk * 4).min(LARGEST_CHUNK);
         let passed = match last.flatten() {
             None => std::mem::take(&mut self.replaced),
             Some(last) => self.pass(range, last),
         };
         self.ready = if passed.is_empty() { found.into() } else { self.restore(found, passed) };
-        Ok(())
     }
 
     /// Takes in what commits have replaced since the last look.
@@ -179,8 +189,12 @@ impl Iterator for Walk<'_> {
                 return Some(Ok(pair));
             }
             let range = self.ahead.take()?;
-            if let Err(error) = self.fetch(range) {
+            if let Some(error) = self.failed.take() {
                 return Some(Err(error));
+            }
+            self.fetch(range);
+            if self.ready.is_empty() && self.failed.is_some() {
+                return self.failed.take().map(Err);
             }
         }
     }

@@ -9,6 +9,7 @@ mod groups;
 mod version_logs;
 
 use std::fmt;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -76,24 +77,12 @@ pub fn verify(view: &View<'_>, mut progress: impl FnMut(u64)) -> Result<Report, 
     let mut check = Check { view, report: Report::default(), totals: Totals::default() };
     let mut conversations = conversations::Conversations::default();
     let mut logs = version_logs::VersionLogs::default();
-    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-    for pair in view.scan(all, Direction::Ascending) {
-        let (key, value) = pair?;
-        check.report.records += 1;
-        if check.report.records.is_multiple_of(PROGRESS_EVERY) {
-            progress(check.report.records);
-        }
-        if let Err(error) = schema::check(&key, value.clone()) {
-            check.undecodable(&key, error);
-            // It still takes its place in the order of the messages.
-            conversations.damaged(&mut check, &key);
-            continue;
-        }
-        check.accounts(&key, &value)?;
-        check.groups(&key, &value)?;
-        check.objects(&key, &value)?;
-        conversations.pair(&mut check, &key, &value)?;
-        logs.pair(&mut check, &key, &value)?;
+    let mut from = Bound::Unbounded;
+    // Behind a damaged value the scan begins anew.
+    while let Some(damaged) =
+        check.pairs_from(from, &mut conversations, &mut logs, &mut progress)?
+    {
+        from = Bound::Excluded(damaged);
     }
     let highest_number = conversations.finish(&mut check);
     check.totals(highest_number)?;
@@ -117,6 +106,43 @@ struct Check<'c, 'v> {
 }
 
 impl Check<'_, '_> {
+    /// Checks every pair up to the end, or up to a value that cannot be read; returns its key.
+    fn pairs_from(
+        &mut self,
+        from: Bound<Vec<u8>>,
+        conversations: &mut conversations::Conversations,
+        logs: &mut version_logs::VersionLogs,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let view = self.view;
+        for pair in view.scan((from, Bound::Unbounded), Direction::Ascending) {
+            self.report.records += 1;
+            if self.report.records.is_multiple_of(PROGRESS_EVERY) {
+                progress(self.report.records);
+            }
+            let (key, value) = match pair {
+                Err(StoreError::DamagedValue { key, reason }) => {
+                    self.report.add(schema::table_name(&key), Bytes::from(key.clone()), reason);
+                    conversations.damaged(self, &key);
+                    return Ok(Some(key));
+                }
+                pair => pair?,
+            };
+            if let Err(error) = schema::check(&key, value.clone()) {
+                self.undecodable(&key, error);
+                // It still takes its place in the order of the messages.
+                conversations.damaged(self, &key);
+                continue;
+            }
+            self.accounts(&key, &value)?;
+            self.groups(&key, &value)?;
+            self.objects(&key, &value)?;
+            conversations.pair(self, &key, &value)?;
+            logs.pair(self, &key, &value)?;
+        }
+        Ok(None)
+    }
+
     fn add<K: KeyCodec, V: prost::Message + Default>(
         &mut self,
         table: &Table<K, V>,
@@ -141,7 +167,7 @@ impl Check<'_, '_> {
         key: K::Ref<'_>,
     ) -> Result<Option<V>, StoreError> {
         match table.get(self.view, key) {
-            Err(StoreError::Damaged { .. }) => Ok(None),
+            Err(StoreError::Damaged { .. } | StoreError::DamagedValue { .. }) => Ok(None),
             other => other,
         }
     }

@@ -5,8 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use store::StoreError;
+use prost::Message as _;
+use proto::sdkws::MsgData;
 use store::engine::{Batch, Engine, MAX_VALUE_BYTES, SledEngine};
+use store::record::ConversationHead;
+use store::verify::verify;
+use store::{Append, Options, Store, StoreError};
 
 const CACHE: u64 = 16 << 20;
 
@@ -124,4 +128,43 @@ fn the_largest_values_make_no_files_of_their_own() {
     }
     drop(engine);
     must_hold(folder.path(), 300);
+}
+
+#[test]
+fn verify_names_the_messages_that_the_disk_has_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let engine = SledEngine::open(folder.path(), CACHE).unwrap();
+        Store::open(Box::new(engine), Options::default()).unwrap()
+    };
+    let store = open();
+    for n in 0..40_u8 {
+        let message = MsgData { content: vec![n; 100].into(), ..MsgData::default() };
+        let pair = vec!["a".to_owned(), "b".to_owned()];
+        let append = Append {
+            conversation: "si_a_b".into(),
+            head: ConversationHead { session_type: 1, pair, ..ConversationHead::default() },
+            message: message.encode_to_vec(),
+            now: 1_000,
+            repeat: None,
+        };
+        store.transact_blocking(move |tx| tx.append(append)).unwrap();
+    }
+    let sound = verify(&store.view(), |_| ()).unwrap();
+    assert!(sound.is_clean());
+    store.close();
+
+    let segment = fs::read_dir(folder.path().join("values")).unwrap().next().unwrap();
+    let segment = segment.unwrap().path();
+    let mut bytes = fs::read(&segment).unwrap();
+    for content in [[7; 20], [23; 20]] {
+        let at = bytes.windows(20).position(|window| window == content).unwrap();
+        bytes[at] ^= 1;
+    }
+    fs::write(&segment, bytes).unwrap();
+    let report = verify(&open().view(), |_| ()).unwrap();
+    let found: Vec<&str> = report.findings.iter().map(|finding| finding.table).collect();
+    assert_eq!(found, ["MESSAGES", "MESSAGES"], "{:?}", report.findings);
+    assert_eq!(report.records, sound.records, "the others are checked too");
+    assert!(report.findings[0].problem.contains("not as they were written"));
 }

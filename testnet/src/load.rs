@@ -53,8 +53,8 @@ use target::Target;
 
 /// Files that the largest scenario has open at once.
 const FILES: u64 = 200_000;
-/// Files that the generator and the node need beside the connections.
-const OTHER_FILES: u64 = 500;
+/// Share of all files, in eighths, that connections may be; the node keeps some for itself.
+const CONNECTIONS: u64 = 7;
 /// Contents of mixed sizes, in bytes; the largest fits into a message of 60 KiB.
 const SMALLEST: usize = 20;
 const LARGEST: usize = 56 * 1024;
@@ -191,7 +191,7 @@ async fn chats(pace: Loop, sizes: Sizes, options: &Options) -> Result<Vec<Report
         ours.number("share of raw", ours_rate / limit, "");
     }
     let mut best = None;
-    if options.peers && matches!(sizes, Sizes::Fixed(_)) {
+    if options.peers && matches!((pace, sizes), (Loop::Closed(_), Sizes::Fixed(_))) {
         for kind in others::Kind::ALL {
             let report = if kind.is_installed() {
                 chat_on(Target::other(kind).await?, &name, pace, sizes, options).await?
@@ -228,7 +228,7 @@ async fn chat_on(
 
 /// So many connections as are wanted, or as many as the limit on open files leaves room for.
 fn possible(wanted: usize) -> usize {
-    let files = usage::raise_file_limit(FILES).saturating_sub(OTHER_FILES);
+    let files = usage::raise_file_limit(FILES) / 8 * CONNECTIONS;
     wanted.min(usize::try_from(files).unwrap_or(usize::MAX))
 }
 

@@ -33,14 +33,14 @@ pub struct NodeBuilder {
     start_ms: Option<i64>,
 }
 
-/// The real time, moved forward by hand.
+/// The real time, moved by hand.
 #[derive(Default)]
 pub struct TestClock {
     ahead_ms: AtomicI64,
 }
 
 impl TestClock {
-    /// Moves the time forward.
+    /// Moves the time forward, or back if `ms` is negative.
     pub fn advance(&self, ms: i64) {
         self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
     }
@@ -88,7 +88,7 @@ impl NodeBuilder {
         let folder = tempfile::tempdir()?;
         let options = store::Options {
             salt: [7; 16],
-            dedupe_window_ms: 3_600_000,
+            dedupe_window_ms: 24 * 3_600_000,
             dedupe_messages: 1_000,
             reserve_bytes: self.reserve_bytes,
         };

@@ -14,7 +14,6 @@ use proto::sdkws::MsgData;
 use services::hub::{Connection, Outgoing, Registered};
 use services::{Caller, Services};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -28,6 +27,7 @@ use super::handshake::Handshake;
 use super::heartbeat::{self, Heartbeat};
 use super::opcode::{self, id};
 use super::pace::Pace;
+use super::turns::{self, Turns};
 use crate::error_code::ApiError;
 
 /// A connection that says nothing for so long is dead.
@@ -53,8 +53,7 @@ const MAX_TRACE_BYTES: usize = 256;
 type Send = Pin<Box<dyn Future<Output = Option<Bytes>> + std::marker::Send>>;
 
 /// A send that waits for its turn.
-type Turn =
-    Pin<Box<dyn Future<Output = (OwnedSemaphorePermit, Caller, Request)> + std::marker::Send>>;
+type Turn = Pin<Box<dyn Future<Output = (turns::Turn, Caller, Request)> + std::marker::Send>>;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -74,7 +73,7 @@ pub(super) struct Session<S> {
     closed: CancellationToken,
     socket: WebSocketStream<S>,
     sends: FuturesUnordered<Send>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     /// While this waits nothing is read.
     turn: Option<Turn>,
     pace: Pace,
@@ -86,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         handshake: Handshake,
         registered: Registered,
         socket: WebSocketStream<S>,
-        turns: Arc<Semaphore>,
+        turns: Arc<Turns>,
     ) -> Self {
         let caller = Caller {
             user_id: handshake.user_id,
@@ -157,9 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         None => Ok(()),
                     }
                 }
-                (permit, caller, request) = comes(&mut self.turn), if self.turn.is_some() => {
+                (turn, caller, request) = comes(&mut self.turn), if self.turn.is_some() => {
                     self.turn = None;
-                    self.start_send(caller, request, Some(permit)).await
+                    self.start_send(caller, request, Some(turn)).await
                 }
                 frame = self.socket.next(),
                     if self.turn.is_none() && self.sends.len() < MAX_SENDS =>
@@ -254,13 +253,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let caller = Caller { operation_id: request.operation_id.clone(), ..self.caller.clone() };
         if request.req_identifier == id::SEND_MESSAGE {
-            if !self.pace.hurries(Instant::now()) {
+            let now = Instant::now();
+            if !self.pace.hurries(now) {
+                self.turns.calm(now);
                 return self.start_send(caller, request, None).await;
             }
-            return match Arc::clone(&self.turns).try_acquire_owned() {
-                Ok(permit) => self.start_send(caller, request, Some(permit)).await,
-                Err(_) => {
-                    self.wait_for_turn(caller, request);
+            return match self.turns.try_take(now) {
+                Some(turn) => self.start_send(caller, request, Some(turn)).await,
+                None => {
+                    let turns = Arc::clone(&self.turns);
+                    self.turn =
+                        Some(Box::pin(async move { (turns.take(now).await, caller, request) }));
                     Ok(())
                 }
             };
@@ -280,24 +283,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if logout { Err(End::Drop) } else { Ok(()) }
     }
 
-    fn wait_for_turn(&mut self, caller: Caller, request: Request) {
-        let turns = Arc::clone(&self.turns);
-        self.turn = Some(Box::pin(async move {
-            match turns.acquire_owned().await {
-                Ok(permit) => (permit, caller, request),
-                // Nobody closes it; the connection ends with the node.
-                Err(_) => std::future::pending().await,
-            }
-        }));
-    }
-
     /// Starts a send; several may wait for the disk together, in the order they came. The turn, if
     /// it took one, ends when it is answered, so that no more than the turns wait to be answered.
     async fn start_send(
         &mut self,
         caller: Caller,
         request: Request,
-        permit: Option<OwnedSemaphorePermit>,
+        turn: Option<turns::Turn>,
     ) -> Result<(), End> {
         let message: MsgData = match opcode::decode(&request) {
             Ok(message) => message,
@@ -312,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let reply = Box::new(move |response| {
                 let frame = answer_frame(wire, &asked, Ok(opcode::encode(&response)));
                 connection.enqueue(Outgoing::Frame(frame));
-                drop(permit);
+                drop(turn);
             });
             let sent = services.send_message(&caller, message, Some(reply)).await;
             sent.err().map(|error| answer_frame(wire, &request, Err(error.into())))
@@ -390,7 +382,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 }
 
 /// The turn that is waited for.
-async fn comes(turn: &mut Option<Turn>) -> (OwnedSemaphorePermit, Caller, Request) {
+async fn comes(turn: &mut Option<Turn>) -> (turns::Turn, Caller, Request) {
     match turn {
         Some(turn) => turn.await,
         None => std::future::pending().await,

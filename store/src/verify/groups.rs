@@ -57,7 +57,9 @@ impl Check<'_, '_> {
             MEMBERS.range_raw(self.view, id.as_str(), id.as_str(), super::Direction::Ascending)
         {
             match row {
-                Ok(_) | Err(StoreError::Damaged { .. }) => members += 1,
+                Ok(_) | Err(StoreError::Damaged { .. } | StoreError::DamagedValue { .. }) => {
+                    members += 1;
+                }
                 Err(error) => return Err(error),
             }
         }

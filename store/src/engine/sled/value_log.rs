@@ -28,6 +28,8 @@ use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 pub(super) const SEGMENT_BYTES: u32 = 64 << 20;
 /// Length, checksum, length of the key.
 const HEAD_BYTES: usize = 10;
+/// Segments whose files stay open.
+const OPEN_SEGMENTS: usize = 64;
 const MAX_RECORD_BYTES: usize = HEAD_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES;
 
 /// Where a record is.
@@ -150,7 +152,7 @@ pub(super) struct Found {
 /// The segments of one folder.
 pub(super) struct ValueLog {
     folder: PathBuf,
-    /// Those that were needed so far.
+    /// Those that were needed last, up to [`OPEN_SEGMENTS`].
     files: RwLock<HashMap<u32, Arc<File>>>,
 }
 
@@ -194,9 +196,8 @@ impl ValueLog {
         if let Some(file) = self.files.read().get(&segment) {
             return Ok(Some(Arc::clone(file)));
         }
-        let mut files = self.files.write();
         match File::options().read(true).write(true).open(self.path(segment)) {
-            Ok(file) => Ok(Some(Arc::clone(files.entry(segment).or_insert(Arc::new(file))))),
+            Ok(file) => Ok(Some(self.keep(segment, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -221,9 +222,19 @@ impl ValueLog {
         let path = self.path(segment);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         sync_folder(&self.folder)?;
-        let file = Arc::new(file);
-        self.files.write().insert(segment, Arc::clone(&file));
-        Ok(file)
+        Ok(self.keep(segment, file))
+    }
+
+    /// Keeps a file open, in place of another if there are many; never of the newest, which is
+    /// being written.
+    fn keep(&self, segment: u32, file: File) -> Arc<File> {
+        let mut files = self.files.write();
+        if files.len() >= OPEN_SEGMENTS {
+            let newest = files.keys().max().copied();
+            let another = files.keys().find(|other| Some(**other) != newest).copied();
+            another.and_then(|other| files.remove(&other));
+        }
+        Arc::clone(files.entry(segment).or_insert(Arc::new(file)))
     }
 
     /// The value of `key` at a place; `None` if the segment is gone.
@@ -233,18 +244,20 @@ impl ValueLog {
         };
         let size = usize::try_from(at.length).unwrap_or(usize::MAX);
         if size > MAX_RECORD_BYTES {
-            return Err(damaged(at));
+            return Err(lost(key, at));
         }
         let mut record = vec![0; size];
         match file.read_exact_at(&mut record, at.offset.into()) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(at)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(lost(key, at));
+            }
             outcome => outcome.map_err(|error| self.fails(error))?,
         }
         match parts(&record) {
             Some((found, value)) if record[found.clone()] == *key => {
                 Ok(Some(Bytes::from(record).slice(value)))
             }
-            _ => Err(damaged(at)),
+            _ => Err(lost(key, at)),
         }
     }
 
@@ -313,8 +326,13 @@ fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
 }
 
 fn damaged(at: Location) -> StoreError {
-    let Location { segment, offset, length } = at;
-    StoreError::Engine(format!(
-        "{length} bytes at {offset} of segment {segment:08x} are not as they were written"
-    ))
+    StoreError::Engine(not_as_written(at))
+}
+
+fn lost(key: &[u8], at: Location) -> StoreError {
+    StoreError::DamagedValue { key: key.to_vec(), reason: not_as_written(at) }
+}
+
+fn not_as_written(Location { segment, offset, length }: Location) -> String {
+    format!("{length} bytes at {offset} of segment {segment:08x} are not as they were written")
 }
