@@ -31,6 +31,8 @@ const CHANGE: Duration = Duration::from_millis(250);
 const SETTLES: f64 = 0.25;
 /// Most that a mean may differ between the first and the last third of what is compared.
 const DRIFT: f64 = 0.03;
+/// Growth of memory in MiB that is noise.
+const NOISE_MIB: f64 = 4.0;
 /// Most by which p99 may grow, and what is noise in milliseconds.
 const CREEP: f64 = 1.25;
 const NOISE_MS: f64 = 2.0;
@@ -189,7 +191,8 @@ fn compare(seen: &[(f64, Condition, super::windows::Window)], report: &mut Repor
             report.number(&name, after, series.unit);
             let drift = after / before.max(f64::MIN_POSITIVE) - 1.0;
             report.number(&format!("{name}, drift"), drift * 100.0, "%");
-            if drift > DRIFT {
+            let noise = if series.unit == "MiB" { NOISE_MIB } else { 0.0 };
+            if drift > DRIFT && after - before > noise {
                 report.fault(format!("{name} drifted from {before:.1} to {after:.1}"));
             }
         }

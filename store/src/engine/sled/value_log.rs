@@ -29,7 +29,7 @@ pub(super) const SEGMENT_BYTES: u32 = 64 << 20;
 /// Length, checksum, length of the key.
 const HEAD_BYTES: usize = 10;
 /// Segments whose files stay open.
-const OPEN_SEGMENTS: usize = 64;
+const OPEN_SEGMENTS: usize = 32;
 const MAX_RECORD_BYTES: usize = HEAD_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES;
 
 /// Where a record is.
