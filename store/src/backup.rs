@@ -22,8 +22,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Batch, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, SledEngine};
-use crate::layered::Direction;
+use crate::engine::{Batch, Direction, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, SledEngine};
 use crate::record::Meta;
 use crate::schema::{self, META};
 use crate::{StoreError, View};

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::layered::Direction;
 
 /// Changes to apply as one: a value to store, or `None` to delete the key.
 pub type Batch = BTreeMap<Vec<u8>, Option<Bytes>>;
@@ -26,6 +25,15 @@ pub type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + 'a>;
 
 /// Bounds of a scan over raw keys.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Order of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Ascending,
+    /// Greatest key first.
+    Descending,
+}
 
 /// Largest value: larger ones are files of their own in sled, which nobody makes durable.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;

@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::engine::{Batch, Engine, KeyRange, Pair, Scan};
-use crate::layered::{Direction, overlap};
+use crate::engine::{Batch, Direction, Engine, KeyRange, Pair, Scan};
+use crate::layered::overlap;
 
 /// One durable state of the data.
 #[derive(Debug, Default)]

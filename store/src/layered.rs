@@ -7,16 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::engine::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
-
-/// Order of a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Smallest key first.
-    Ascending,
-    /// Greatest key first.
-    Descending,
-}
+use crate::engine::{Batch, Direction, Engine, KeyRange, Pair, Scan, is_empty};
 
 /// A consistent state of the data: a [`View`](crate::View) or a [`Tx`](crate::Tx).
 pub trait Read {

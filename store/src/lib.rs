@@ -21,8 +21,9 @@ pub mod verify;
 pub mod version_log;
 mod view;
 
+pub use engine::Direction;
 pub use error::StoreError;
-pub use layered::{Direction, Read};
+pub use layered::Read;
 pub use message_log::{Append, Appended};
 pub use store::{Options, Store};
 pub use table::Table;

@@ -8,7 +8,8 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::sdkws::MsgData;
 
-use crate::layered::{Direction, Read};
+use crate::engine::Direction;
+use crate::layered::Read;
 use crate::record::{ConversationHead, Number, SeqGap};
 use crate::schema::{CONVERSATION_HEADS, COUNTERS, MESSAGES, counter};
 use crate::{StoreError, Tx};

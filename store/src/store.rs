@@ -7,9 +7,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::committer::{Committer, Job};
-use crate::engine::{Batch, Engine};
+use crate::engine::{Batch, Direction, Engine};
 use crate::history::State;
-use crate::layered::Direction;
 use crate::message_log::Tails;
 use crate::record::Meta;
 use crate::{StoreError, Tx, View, schema};

@@ -6,9 +6,10 @@ use std::ops::Bound;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::engine::Direction;
 use crate::engine::KeyRange;
 use crate::key::{Encode, KeyCodec, after_prefix};
-use crate::layered::{Direction, Read};
+use crate::layered::Read;
 use crate::{StoreError, Tx};
 
 /// One table of the schema: a tag byte, a key codec and a value type.

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
-use crate::engine::{Batch, Engine, KeyRange, MAX_KEY_BYTES, MAX_VALUE_BYTES, Scan};
-use crate::layered::{self, Direction, Read};
+use crate::engine::{Batch, Direction, Engine, KeyRange, MAX_KEY_BYTES, MAX_VALUE_BYTES, Scan};
+use crate::layered::{self, Read};
 use crate::message_log::Tails;
 use crate::{StoreError, schema};
 

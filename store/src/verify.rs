@@ -14,8 +14,9 @@ use std::ops::Bound;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::engine::Direction;
 use crate::key::KeyCodec;
-use crate::layered::{Direction, Read};
+use crate::layered::Read;
 use crate::table::Table;
 use crate::{StoreError, View, schema};
 

@@ -7,7 +7,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::layered::{Direction, Read};
+use crate::engine::Direction;
+use crate::layered::Read;
 use crate::record::{LogChange, LogElement, LogHead};
 use crate::schema::{VERSION_CHANGES, VERSION_ELEMENTS, VERSION_LOGS};
 use crate::{StoreError, Tx};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::engine::{Engine, KeyRange, Scan};
+use crate::engine::{Direction, Engine, KeyRange, Scan};
 use crate::history::{State, Walk};
-use crate::layered::{Direction, Read};
+use crate::layered::Read;
 
 /// A consistent picture of what was durable when it was taken.
 ///

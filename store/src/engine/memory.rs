@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use super::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
-use crate::layered::Direction;
+use crate::engine::Direction;
 
 /// Rows fetched per lock by a scan.
 const CHUNK: usize = 64;

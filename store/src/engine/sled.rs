@@ -22,6 +22,7 @@
 mod block;
 mod compaction;
 mod folder;
+mod location;
 mod note;
 mod row;
 #[cfg(test)]
@@ -38,12 +39,13 @@ use parking_lot::Mutex;
 
 use self::block::Block;
 use self::compaction::Compaction;
+use self::location::Location;
 use self::note::Notes;
 use self::row::{Place, Row};
-use self::value_log::{End, Location, Records, SEGMENT_BYTES, ValueLog};
+use self::value_log::{End, Records, SEGMENT_BYTES, ValueLog};
 use super::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
-use crate::layered::Direction;
+use crate::engine::Direction;
 
 /// sled and the value log in one folder.
 pub struct SledEngine {

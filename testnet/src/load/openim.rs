@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -17,7 +17,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::marker::Marker;
-use super::overload::Told;
 use super::peer::{Event, Session, To};
 use super::text::Texts;
 use crate::{Result, Wire};
@@ -235,6 +234,16 @@ impl Session for Client {
     fn ready(&mut self) -> Option<Result<Event>> {
         self.next().now_or_never()
     }
+}
+
+/// What the flooding clients tell.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) written: AtomicU64,
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    /// Connections that the node has ended.
+    pub(crate) ended: AtomicU64,
 }
 
 /// A client that writes and reads side by side, as fast as it can.

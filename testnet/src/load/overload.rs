@@ -16,7 +16,6 @@ use super::windows::Window;
 use super::{population, soak};
 use crate::Result;
 use flood::Flood;
-pub(crate) use flood::Told;
 
 /// Pairs of well-behaved users, and messages they send a second in all.
 const PAIRS: usize = 100;

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::value_log::Location;
+use super::location::Location;
 use crate::StoreError;
 
 /// Messages of one block.

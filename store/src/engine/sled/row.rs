@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use super::block::{BLOCK_LEN, Block};
-use super::value_log::Location;
+use super::location::Location;
 use crate::StoreError;
 use crate::engine::KeyRange;
 

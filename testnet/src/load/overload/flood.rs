@@ -10,22 +10,12 @@ use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::load::openim::{Client, Flooder, Login};
+use crate::load::openim::{Client, Flooder, Login, Told};
 use crate::load::report::Report;
 use crate::load::stage::Stage;
 
 /// Time between two looks at how much is due.
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// What the flooding clients tell.
-#[derive(Default)]
-pub(crate) struct Told {
-    pub(crate) written: AtomicU64,
-    pub(crate) acknowledged: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    /// Connections that the node has ended.
-    pub(crate) ended: AtomicU64,
-}
 
 pub(super) struct Flood {
     stop: CancellationToken,
