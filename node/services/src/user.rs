@@ -81,6 +81,10 @@ pub(crate) fn insert_user(tx: &mut Tx<'_>, user: &UserInfo, registered: i64) -> 
     schema::USERS.put(tx, &user.user_id, user);
     schema::USER_ORDER.put(tx, key, &Present {});
     if user.app_manger_level >= SYSTEM_LEVEL {
+        // Two may be made within a millisecond; lists keep the order in which they were made.
+        let last = schema::SYSTEM_ACCOUNTS.scan_back(tx, ()).next().transpose()?;
+        let after = last.map_or(i64::MIN, |((time, _), _)| time.saturating_add(1));
+        let key = (registered.max(after), user.user_id.as_str());
         schema::SYSTEM_ACCOUNTS.put(tx, key, &Present {});
     }
     let total = schema::COUNTERS.get(tx, USERS)?.unwrap_or_default().value + 1;
