@@ -52,10 +52,15 @@ async fn verify(node: &Process) -> Result {
 }
 
 /// Stops a node and takes its data away.
+async fn empty(node: &mut Process) -> Result {
+    assert_eq!(node.stop().await?, Some(0));
+    Ok(std::fs::remove_dir_all(node.data().join("store"))?)
+}
+
+/// A node that does not run and has no data.
 async fn emptied() -> Result<Process> {
     let mut node = Process::builder(PROGRAM).start().await?;
-    node.stop().await?;
-    std::fs::remove_dir_all(node.data().join("store"))?;
+    empty(&mut node).await?;
     Ok(node)
 }
 
@@ -220,8 +225,7 @@ async fn a_restored_node_gives_no_seq_that_a_client_may_know() -> Result {
     for n in 1..=3 {
         at_ada.send_text("bob", &format!("lost {n}")).await?;
     }
-    assert_eq!(node.stop().await?, Some(0));
-    std::fs::remove_dir_all(node.data().join("store"))?;
+    empty(&mut node).await?;
     let restored = run(&node, "restore", &[path, "--lost", "50"]).await?;
     assert!(restored.status.success(), "{}", said(&restored));
     node.launch().await?;

@@ -73,3 +73,10 @@ pub enum StoreError {
     #[error("a transaction failed unexpectedly")]
     Panicked,
 }
+
+impl StoreError {
+    /// Something stored is not what it should be; the engine itself works.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::DamagedValue { .. })
+    }
+}

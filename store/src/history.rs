@@ -188,14 +188,11 @@ impl Iterator for Walk<'_> {
             if let Some(pair) = self.ready.pop_front() {
                 return Some(Ok(pair));
             }
-            let range = self.ahead.take()?;
+            let range = self.ahead.take();
             if let Some(error) = self.failed.take() {
                 return Some(Err(error));
             }
-            self.fetch(range);
-            if self.ready.is_empty() && self.failed.is_some() {
-                return self.failed.take().map(Err);
-            }
+            self.fetch(range?);
         }
     }
 }

@@ -6,8 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::engine::Direction;
-use crate::engine::KeyRange;
+use crate::engine::{Direction, KeyRange};
 use crate::key::{Encode, KeyCodec, after_prefix};
 use crate::layered::Read;
 use crate::{StoreError, Tx};

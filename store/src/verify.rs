@@ -123,7 +123,7 @@ impl Check<'_, '_> {
             }
             let (key, value) = match pair {
                 Err(StoreError::DamagedValue { key, reason }) => {
-                    self.report.add(schema::table_name(&key), Bytes::from(key.clone()), reason);
+                    self.unreadable(&key, reason);
                     conversations.damaged(self, &key);
                     return Ok(Some(key));
                 }
@@ -158,6 +158,10 @@ impl Check<'_, '_> {
             StoreError::Damaged { reason, .. } => reason,
             other => other.to_string(),
         };
+        self.unreadable(key, problem);
+    }
+
+    fn unreadable(&mut self, key: &[u8], problem: String) {
         self.report.add(schema::table_name(key), Bytes::copy_from_slice(key), problem);
     }
 
@@ -168,7 +172,7 @@ impl Check<'_, '_> {
         key: K::Ref<'_>,
     ) -> Result<Option<V>, StoreError> {
         match table.get(self.view, key) {
-            Err(StoreError::Damaged { .. } | StoreError::DamagedValue { .. }) => Ok(None),
+            Err(error) if error.is_damage() => Ok(None),
             other => other,
         }
     }

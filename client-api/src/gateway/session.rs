@@ -27,7 +27,7 @@ use super::handshake::Handshake;
 use super::heartbeat::{self, Heartbeat};
 use super::opcode::{self, id};
 use super::pace::Pace;
-use super::turns::{self, Turns};
+use super::turns::{Turn, Turns};
 use crate::error_code::ApiError;
 
 /// A connection that says nothing for so long is dead.
@@ -53,7 +53,7 @@ const MAX_TRACE_BYTES: usize = 256;
 type Send = Pin<Box<dyn Future<Output = Option<Bytes>> + std::marker::Send>>;
 
 /// A send that waits for its turn.
-type Turn = Pin<Box<dyn Future<Output = (turns::Turn, Caller, Request)> + std::marker::Send>>;
+type Waiting = Pin<Box<dyn Future<Output = (Turn, Caller, Request)> + std::marker::Send>>;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub(super) struct Session<S> {
     sends: FuturesUnordered<Send>,
     turns: Arc<Turns>,
     /// While this waits nothing is read.
-    turn: Option<Turn>,
+    waiting: Option<Waiting>,
     pace: Pace,
 }
 
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             socket,
             sends: FuturesUnordered::new(),
             turns,
-            turn: None,
+            waiting: None,
             pace: Pace::new(Instant::now()),
         }
     }
@@ -156,12 +156,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         None => Ok(()),
                     }
                 }
-                (turn, caller, request) = comes(&mut self.turn), if self.turn.is_some() => {
-                    self.turn = None;
+                (turn, caller, request) = comes(&mut self.waiting), if self.waiting.is_some() => {
+                    self.waiting = None;
                     self.start_send(caller, request, Some(turn)).await
                 }
                 frame = self.socket.next(),
-                    if self.turn.is_none() && self.sends.len() < MAX_SENDS =>
+                    if self.waiting.is_none() && self.sends.len() < MAX_SENDS =>
                 {
                     heard = Instant::now();
                     match frame {
@@ -193,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// No request of the client is under way.
     fn is_idle(&self) -> bool {
-        self.sends.is_empty() && self.turn.is_none()
+        self.sends.is_empty() && self.waiting.is_none()
     }
 
     /// Answers what is under way before the node stops.
@@ -262,7 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Some(turn) => self.start_send(caller, request, Some(turn)).await,
                 None => {
                     let turns = Arc::clone(&self.turns);
-                    self.turn =
+                    self.waiting =
                         Some(Box::pin(async move { (turns.take(now).await, caller, request) }));
                     Ok(())
                 }
@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         &mut self,
         caller: Caller,
         request: Request,
-        turn: Option<turns::Turn>,
+        turn: Option<Turn>,
     ) -> Result<(), End> {
         let message: MsgData = match opcode::decode(&request) {
             Ok(message) => message,
@@ -382,9 +382,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 }
 
 /// The turn that is waited for.
-async fn comes(turn: &mut Option<Turn>) -> (turns::Turn, Caller, Request) {
-    match turn {
-        Some(turn) => turn.await,
+async fn comes(waiting: &mut Option<Waiting>) -> (Turn, Caller, Request) {
+    match waiting {
+        Some(waiting) => waiting.await,
         None => std::future::pending().await,
     }
 }

@@ -4,9 +4,8 @@ use std::ops::Bound;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
+use super::{Batch, Direction, Engine, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
-use crate::engine::Direction;
 
 /// Rows fetched per lock by a scan.
 const CHUNK: usize = 64;

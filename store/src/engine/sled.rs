@@ -43,9 +43,8 @@ use self::location::Location;
 use self::note::Notes;
 use self::row::{Place, Row};
 use self::value_log::{End, Records, SEGMENT_BYTES, ValueLog};
-use super::{Batch, Engine, KeyRange, Pair, Scan, is_empty};
+use super::{Batch, Direction, Engine, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
-use crate::engine::Direction;
 
 /// sled and the value log in one folder.
 pub struct SledEngine {

@@ -59,9 +59,7 @@ impl Conversations {
             let max_seq = match newest(check.view, &key.1) {
                 Ok((max_seq, _)) => max_seq,
                 // It is reported in its own place.
-                Err(StoreError::Damaged { .. } | StoreError::DamagedValue { .. }) => {
-                    return Ok(());
-                }
+                Err(error) if error.is_damage() => return Ok(()),
                 Err(error) => return Err(error),
             };
             let read = position.read_seq.max(position.receipt_seq);

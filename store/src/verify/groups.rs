@@ -57,10 +57,8 @@ impl Check<'_, '_> {
             MEMBERS.range_raw(self.view, id.as_str(), id.as_str(), super::Direction::Ascending)
         {
             match row {
-                Ok(_) | Err(StoreError::Damaged { .. } | StoreError::DamagedValue { .. }) => {
-                    members += 1;
-                }
-                Err(error) => return Err(error),
+                Err(error) if !error.is_damage() => return Err(error),
+                _ => members += 1,
             }
         }
         if group.info.member_count != members {

@@ -11,6 +11,7 @@ const report = new Report();
 const { check } = report;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const page = { offset: 0, count: 20 };
+const textsOf = (messages) => messages.map((message) => message.textElem?.content);
 
 const admin = await adminToken();
 const names = ['wanda', 'xaver', 'yara'];
@@ -256,16 +257,22 @@ await check('a page opened again still has its messages and gets what it missed'
   await xaver.open();
   await xaver.start(tokens.xaver);
   await pause(500);
-  const texts = (await xaver.history('si_wanda_xaver', 40)).map((m) => m.textElem?.content);
+  const texts = textsOf(await xaver.history('si_wanda_xaver', 40));
   return [texts.includes('Grüße 🎉'), texts.slice(-3)];
 });
 
-await check('a fresh browser rebuilds everything from the node', async () => {
+/** A browser without local data, in which xaver has logged in. */
+async function freshXaver() {
   const fresh = new Device(await browser.newContext(), address, 'xaver', 5);
   await fresh.open();
   await fresh.start(tokens.xaver);
   await pause(500);
-  const texts = (await fresh.history('si_wanda_xaver', 40)).map((m) => m.textElem?.content);
+  return fresh;
+}
+
+await check('a fresh browser rebuilds everything from the node', async () => {
+  const fresh = await freshXaver();
+  const texts = textsOf(await fresh.history('si_wanda_xaver', 40));
   const friends = await fresh.run('getFriendList', false);
   const groups = await fresh.run('getJoinedGroupList');
   await fresh.page.close();
@@ -292,8 +299,6 @@ await check('a new login of the same platform kicks the old one', async () => {
   const sent = await wanda.send({ recvID: 'yara' }, 'createTextMessage', 'which one?');
   return (await second.receive(sent.clientMsgID)).textElem.content;
 });
-
-const textsOf = (messages) => messages.map((message) => message.textElem?.content);
 
 await check('a node restored from a backup goes on with clients that know more', async () => {
   const say = (from, to, text) => from.send({ recvID: to.userID }, 'createTextMessage', text);
@@ -338,10 +343,7 @@ await check('what was read stays read after the restore', async () => {
 });
 
 await check('older messages are found across the seqs that the restore left out', async () => {
-  const fresh = new Device(await browser.newContext(), address, 'xaver', 5);
-  await fresh.open();
-  await fresh.start(tokens.xaver);
-  await pause(500);
+  const fresh = await freshXaver();
   const found = [];
   let start = '';
   for (let page = 0; page < 40 && !found.some((m) => m.textElem?.content === 'Grüße 🎉'); page++) {

@@ -296,22 +296,19 @@ pub(crate) fn seqs(from: &impl Read, user_id: &str, conversation_id: &str) -> Re
     if !takes_part(from, user_id, conversation_id)? {
         return Ok(Seqs::default());
     }
-    let (mut max_seq, mut max_seq_time) = message_log::newest(from, conversation_id)?;
+    let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
+    let (mut max_seq, mut max_seq_time) = message_log::newest_of(from, head.number)?;
     if let Some(record) = schema::CONVERSATIONS.get(from, (user_id, conversation_id))?
         && record.max_seq != 0
     {
         max_seq = record.max_seq;
         // What is said later is no longer the user's business, nor is when.
-        let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
         let last = schema::MESSAGES.get(from, (head.number, max_seq.cast_unsigned()))?;
         max_seq_time = last.map_or(0, |last| last.send_time);
     }
     let position = schema::READ_POSITIONS.get(from, (user_id, conversation_id))?;
-    let mut has_read_seq = position.map_or(0, |position| position.read_seq);
-    if has_read_seq < max_seq {
-        // Clients take the difference for the number of unread messages.
-        let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
-        has_read_seq += head.left_out(has_read_seq, max_seq);
-    }
+    let read_seq = position.map_or(0, |position| position.read_seq);
+    // Clients take the difference to the newest for the number of unread messages.
+    let has_read_seq = read_seq + head.left_out(read_seq, max_seq);
     Ok(Seqs { max_seq, has_read_seq, max_seq_time })
 }
