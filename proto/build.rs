@@ -1,4 +1,4 @@
-//! Compiles the `.proto` files and gives every message its JSON form.
+//! Compiles the `.proto` files and gives every message of the client protocol its JSON form.
 //!
 //! Field names in the `.proto` files are the names on the wire (`userIDs`, `faceURL`, `Msgs`). Rust
 //! sees them in snake case; JSON keeps the wire name. All of it follows from the descriptors, so a
@@ -34,6 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     config.compile_fds(descriptors)?;
+
+    let between_nodes = protox::compile(["proto/entente/federation.proto"], ["proto"])?;
+    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(between_nodes)?;
     Ok(())
 }
 

@@ -60,45 +60,21 @@ impl ApiError {
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         use ServiceError as E;
-        let (code, name) = match &error {
-            E::Args(_) => (1001, "ArgsError"),
-            E::Failed(_) => (500, "ServerInternalError"),
-            E::NoPermission(_) => (1002, "NoPermissionError"),
-            E::NotFound(_) => (1004, "RecordNotFoundError"),
-            E::UserNotFound(_) => (1101, "UserIDNotFoundError"),
-            E::Registered(_) => (1102, "RegisteredAlreadyError"),
-            E::GroupNotFound(_) => (1201, "GroupIDNotFoundError"),
-            E::GroupExists(_) => (1202, "GroupIDExisted"),
-            E::NotInGroup(_) => (1203, "NotInGroupYetError"),
-            E::Dismissed => (1204, "DismissedAlreadyError"),
-            E::GroupRequestHandled => (1206, "GroupRequestHandled"),
-            E::FriendOfSelf => (1301, "CanNotAddYourselfError"),
-            E::Blocked => (1302, "BlockedByPeer"),
-            E::NotFriend => (1303, "NotPeersFriend"),
-            E::AlreadyFriends => (1304, "RelationshipAlreadyError"),
-            E::FriendRequestHandled => (1305, "FriendRequestHandled"),
-            E::Muted(_) => (1402, "MutedInGroup"),
-            E::GroupMuted => (1403, "MutedGroup"),
-            E::AlreadyRevoked => (1404, "MsgAlreadyRevoke"),
-            E::TokenExpired => return Self::new(1501, "TokenExpiredError", ""),
-            E::TokenInvalid(_) => (1502, "TokenInvalidError"),
-            E::TokenMalformed => return Self::new(1503, "TokenMalformedError", ""),
-            E::TokenNotYetValid => return Self::new(1504, "TokenNotValidYetError", ""),
-            E::TokenUnknown(reason) => return Self::new(1505, reason, ""),
-            E::TokenKicked => return Self::new(1506, "TokenKickedError", ""),
-            E::TokenNotHeld => return Self::new(1507, "TokenNotExistError", ""),
-            E::UploadExpired(_) => (1701, "FileUploadedExpiredError"),
-            E::Data(_) => (90_007, "DataError"),
-            E::Object(_) => (500, "ServerInternalError"),
-            E::DiskFull | E::Store(StoreError::DiskFull { .. }) => {
-                return Self::new(500, "ServerInternalError", "the disk is full");
+        let detail = match &error {
+            E::TokenExpired
+            | E::TokenMalformed
+            | E::TokenNotYetValid
+            | E::TokenUnknown(_)
+            | E::TokenKicked
+            | E::TokenNotHeld => String::new(),
+            E::DiskFull | E::Store(StoreError::DiskFull { .. }) => "the disk is full".to_owned(),
+            E::Internal(_) | E::Store(_) => {
+                tracing::error!(%error, "request failed");
+                String::new()
             }
-            other => {
-                tracing::error!(error = %other, "request failed");
-                return Self::internal();
-            }
+            other => other.to_string(),
         };
-        Self::new(code, name, error.to_string())
+        Self::new(error.code(), error.name(), detail)
     }
 }
 

@@ -16,7 +16,9 @@ mod user;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::any;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::{any, get};
+use bytes::Bytes;
 use services::Services;
 use tower_http::compression::CompressionLayer;
 
@@ -28,7 +30,12 @@ use route::Route;
 pub struct Options {
     /// Compresses answers for clients that accept it.
     pub gzip: bool,
+    /// The node document, served to other nodes; `None`: this node does not federate.
+    pub node_document: Option<Bytes>,
 }
+
+/// Where the node document is.
+const NODE_DOCUMENT: &str = "/.well-known/entente";
 
 /// Path of every JSON route and who may call it, in the order of the subjects.
 pub fn routes() -> Vec<(&'static str, Access)> {
@@ -56,6 +63,10 @@ pub fn router(services: Services, options: &Options) -> Router {
     let mut router = Router::new();
     for route in all() {
         router = router.route(route.path, any(route::handler(services.clone(), route)));
+    }
+    if let Some(document) = options.node_document.clone() {
+        let serve = move || async move { ([(CONTENT_TYPE, "application/protobuf")], document) };
+        router = router.route(NODE_DOCUMENT, get(serve));
     }
     if options.gzip {
         router = router.layer(CompressionLayer::new());

@@ -51,6 +51,12 @@ pub(crate) struct Listen {
     /// Address of the WebSocket gateway instead of the configured one.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) ws: Option<String>,
+    /// Domain under which the node federates, instead of the configured one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+    /// UDP address on which other nodes reach this one, instead of the configured one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) federation: Option<String>,
 }
 
 /// What to do.
@@ -66,6 +72,9 @@ pub(crate) enum Command {
     /// Add and list users, issue tokens.
     #[command(subcommand)]
     User(UserCommand),
+    /// Look after the federation with other nodes.
+    #[command(subcommand)]
+    Federation(FederationCommand),
     /// Check all data; ends with 3 if something is damaged.
     Verify,
     /// Write all data to a file, also while the node serves.
@@ -127,4 +136,36 @@ pub(crate) enum UserCommand {
         #[arg(long, value_name = "N", default_value_t = 5)]
         platform: i32,
     },
+}
+
+/// Commands about the federation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FederationCommand {
+    /// The keys of this node.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Trust a key for a domain, whatever else is said, and say where its node is.
+    Pin {
+        /// Domain of the other node.
+        domain: String,
+        /// Its peer ID, as its `entente federation key show` prints it.
+        peer_id: String,
+        /// Where it is reached, such as /ip4/192.0.2.1/udp/10003/quic-v1.
+        #[arg(required = true, num_args = 1..)]
+        addresses: Vec<String>,
+    },
+    /// Take a pin away.
+    Unpin {
+        /// Domain of the other node.
+        domain: String,
+    },
+    /// List the other nodes: state, queued events, refusals.
+    Peers,
+}
+
+/// Commands about the keys of this node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Print the key in use; the first time, make it.
+    Show,
 }

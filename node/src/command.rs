@@ -7,16 +7,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use federation::peer_id;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use services::{Environment, Services};
 use store::backup::{self, NewEpoch};
 
-use crate::cli::{ConfigCommand, Data, UserCommand};
+use crate::cli::{ConfigCommand, Data, FederationCommand, KeyCommand, UserCommand};
 use crate::config::{self, Config};
 use crate::control;
 use crate::data_folder::DataFolder;
-use crate::operation::Operation;
+use crate::operation::{Node, Operation};
 use crate::serve::{open_store, settings};
 
 /// Exit code of `verify` when something is damaged.
@@ -115,6 +116,55 @@ pub(crate) fn user(
     Ok(ExitCode::SUCCESS)
 }
 
+/// `federation …`.
+pub(crate) fn federation(
+    data: &Data,
+    command: FederationCommand,
+    printer: Printer,
+) -> anyhow::Result<ExitCode> {
+    let folder = DataFolder::new(&data.folder);
+    match command {
+        FederationCommand::Key(KeyCommand::Show) => {
+            folder.prepare()?;
+            let key = folder.identity()?.public_key();
+            let peer_id = peer_id::to_text(&key)?;
+            let result = json!({ "peer_id": peer_id, "file": folder.identity_file() });
+            printer.print(&result, || peer_id.clone());
+        }
+        FederationCommand::Pin { domain, peer_id, addresses } => {
+            folder.prepare()?;
+            let peer_id = Some(peer_id);
+            let operation = Operation::FederationPin { domain, peer_id, addresses };
+            let result = run_at(&folder, data, &operation, printer)?;
+            printer.print(&result, || format!("Pinned {}.", text(&result, "domain")));
+        }
+        FederationCommand::Unpin { domain } => {
+            let operation =
+                Operation::FederationPin { domain, peer_id: None, addresses: Vec::new() };
+            let result = run(data, &operation, printer)?;
+            printer.print(&result, || format!("Unpinned {}.", text(&result, "domain")));
+        }
+        FederationCommand::Peers => {
+            let result = run(data, &Operation::FederationPeers, printer)?;
+            let peers = result["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+            printer.print(&result, || {
+                let line = |peer: &Value| {
+                    let (domain, state) = (text(peer, "domain"), text(peer, "state"));
+                    let (queued, delivered) = (&peer["queued"], &peer["delivered"]);
+                    let error = text(peer, "last_error");
+                    format!("{domain}\t{state}\t{queued} queued\t{delivered} delivered\t{error}")
+                };
+                peers.iter().map(line).collect::<Vec<_>>().join("\n")
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}
+
 /// `verify`.
 pub(crate) fn verify(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
     let result = run(data, &Operation::Verify, printer)?;
@@ -182,6 +232,16 @@ fn run(data: &Data, operation: &Operation, printer: Printer) -> anyhow::Result<V
     if !folder.store().exists() {
         bail!("{} holds no data; `entente serve` makes it", folder.path().display());
     }
+    run_at(&folder, data, operation, printer)
+}
+
+/// As [`run`], where the data may still have to be made.
+fn run_at(
+    folder: &DataFolder,
+    data: &Data,
+    operation: &Operation,
+    printer: Printer,
+) -> anyhow::Result<Value> {
     let bar = bar(printer);
     let mut progress = |count| bar.set_position(count);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -192,12 +252,13 @@ fn run(data: &Data, operation: &Operation, printer: Printer) -> anyhow::Result<V
         return Ok(result);
     }
     let config: Config = folder.config(data.config.as_deref())?;
-    let store = open_store(&folder, &config)
+    let store = open_store(folder, &config)
         .context("no node answers on the control socket, and the data cannot be opened")?;
     let result = runtime.block_on(async {
-        let services =
-            Services::new(store.clone(), settings(&folder, &config), Environment::system());
-        operation.clone().run(&services, &mut progress).await
+        let settings = settings(folder, &config, config.federation.domain()?);
+        let services = Services::new(store.clone(), settings, Environment::system());
+        let node = Node { services, federation: None };
+        operation.clone().run(&node, &mut progress).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use federation::Domain;
+use federation::policy::{Openness, Policy};
 use serde::{Deserialize, Serialize};
 use services::settings::{NOTIFICATIONS, NotificationSetting, default_notifications};
 use toml::{Table, Value};
@@ -137,6 +139,25 @@ config! {
         /// Days after which messages are removed; 0 keeps them.
         retain_days: i64 = 0,
     }
+    /// Federation with the nodes of other organisations.
+    federation: FederationSection {
+        /// Domain of this node, such as im.example.org; its users are user@domain to others.
+        /// Empty: the node does not federate. It cannot be changed later.
+        domain: String = String::new(),
+        /// UDP address and port on which other nodes reach it.
+        listen: String = "0.0.0.0:10003".into(),
+        /// Where others reach it, as multiaddrs such as /dns/im.example.org/udp/10003/quic-v1.
+        /// Empty: the address it listens on.
+        addresses: Vec<String> = Vec::new(),
+        /// With whom it federates: open (everybody who is not denied) or closed (only allowed ones).
+        policy: Openness = Openness::Open,
+        /// Domains that may federate with a closed node.
+        allow: Vec<String> = Vec::new(),
+        /// Domains that may not federate with it.
+        deny: Vec<String> = Vec::new(),
+        /// Believe the first node that speaks for a domain of which nothing is known; for testnets.
+        trust_first_use: bool = false,
+    }
     /// The database.
     store: StoreSection {
         /// Memory for caching pages, in MiB.
@@ -157,6 +178,29 @@ config! {
         level: String = "info".into(),
         /// text or json.
         format: String = "text".into(),
+    }
+}
+
+impl FederationSection {
+    /// Domain of the node; `None` if it does not federate.
+    pub(crate) fn domain(&self) -> anyhow::Result<Option<Domain>> {
+        if self.domain.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.domain.parse().context("federation.domain")?))
+    }
+
+    /// With whom the node federates.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        let domains = |key: &str, names: &[String]| {
+            let parsed = names.iter().map(|name| name.parse::<Domain>());
+            parsed.collect::<Result<_, _>>().with_context(|| format!("federation.{key}"))
+        };
+        Ok(Policy {
+            openness: self.policy,
+            allow: domains("allow", &self.allow)?,
+            deny: domains("deny", &self.deny)?,
+        })
     }
 }
 
@@ -203,6 +247,8 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        self.federation.domain()?;
+        self.federation.policy()?;
         if ![0, 1, 4, 5].contains(&self.auth.multi_login_policy) {
             bail!("auth.multi_login_policy must be 0, 1, 4 or 5");
         }

@@ -10,13 +10,12 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use services::Services;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::operation::{Operation, Progress};
+use crate::operation::{Node, Operation, Progress};
 
 /// Longest line of a command.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
@@ -32,7 +31,7 @@ enum Line {
 /// Serves operations on `socket` until `stop`.
 pub(crate) async fn serve(
     socket: &Path,
-    services: Services,
+    node: Node,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     // Whoever holds the lock of the data folder owns the socket: one left behind is stale.
@@ -47,12 +46,12 @@ pub(crate) async fn serve(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted?,
         };
-        let services = services.clone();
+        let node = node.clone();
         let stop = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                outcome = answer(stream, services) => {
+                outcome = answer(stream, node) => {
                     if let Err(error) = outcome {
                         tracing::debug!(%error, "control connection failed");
                     }
@@ -64,7 +63,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn answer(mut stream: UnixStream, services: Services) -> anyhow::Result<()> {
+async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     BufReader::new(read).take(MAX_LINE_BYTES).read_line(&mut line).await?;
@@ -75,7 +74,7 @@ async fn answer(mut stream: UnixStream, services: Services) -> anyhow::Result<()
         let mut progress = move |count| {
             let _ = tell.send(Line::Progress(count));
         };
-        let outcome = operation.run(&services, &mut progress).await;
+        let outcome = operation.run(&node, &mut progress).await;
         let _ = done.send(match outcome {
             Ok(result) => Line::Done(result),
             Err(error) => Line::Failed(format!("{error:#}")),

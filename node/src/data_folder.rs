@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use federation::identity::Identity;
+use services::Environment;
 
 use crate::config::{self, Config};
 
@@ -47,6 +49,23 @@ impl DataFolder {
     /// The configuration file.
     pub(crate) fn config_file(&self) -> PathBuf {
         self.path.join("config.toml")
+    }
+
+    /// The file with the keys under which other nodes know this one.
+    pub(crate) fn identity_file(&self) -> PathBuf {
+        self.path.join("identity.json")
+    }
+
+    /// The keys of this node; the first time, they are made.
+    pub(crate) fn identity(&self) -> anyhow::Result<Identity> {
+        let file = self.identity_file();
+        if !file.exists() {
+            let now = Environment::system().clock.now_ms();
+            create_file(&file, &Identity::new(rand::random(), now).write()?)?;
+            self.sync_entries().with_context(|| format!("cannot sync {}", self.path.display()))?;
+        }
+        let text = read_if_there(&file)?;
+        Identity::read(&text).with_context(|| format!("identity in {}", file.display()))
     }
 
     /// The file with the secret.

@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod data_folder;
 mod descriptors;
+mod federation;
 mod logging;
 mod operation;
 mod serve;
@@ -39,6 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Init) => command::init(&data, printer),
         Some(Command::Config(which)) => command::config(&data, &which, printer),
         Some(Command::User(which)) => command::user(&data, which, printer),
+        Some(Command::Federation(which)) => command::federation(&data, which, printer),
         Some(Command::Verify) => command::verify(&data, printer),
         Some(Command::Backup { file }) => command::backup(&data, &file, printer),
         Some(Command::Restore { file, lost }) => command::restore(&data, &file, lost, printer),

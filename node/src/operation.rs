@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use federation::{Domain, Federation, peer_id, trust};
 use proto::auth::GetUserTokenReq;
 use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use services::{Caller, Services};
+use services::{Caller, Environment, Services};
 use store::schema;
 
 /// An operation.
@@ -27,6 +28,17 @@ pub(crate) enum Operation {
     Backup { file: PathBuf },
     /// Tells what the node has done since it started.
     Counters,
+    /// Trusts a key for a domain; no peer ID: takes the pin away.
+    FederationPin { domain: String, peer_id: Option<String>, addresses: Vec<String> },
+    /// Lists the other nodes.
+    FederationPeers,
+}
+
+/// What operations work on: the rules, and the federation where the node serves and has a domain.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) services: Services,
+    pub(crate) federation: Option<Federation>,
 }
 
 /// Told about how much is done.
@@ -36,9 +48,10 @@ impl Operation {
     /// Runs the operation and returns its result.
     pub(crate) async fn run(
         self,
-        services: &Services,
+        node: &Node,
         progress: Progress<'_>,
     ) -> anyhow::Result<Value> {
+        let services = &node.services;
         let Some(admin) = services.settings().admin_users.first() else {
             bail!("no app admin is configured");
         };
@@ -82,6 +95,31 @@ impl Operation {
                 "connections": services.hub().len(),
                 "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             })),
+            Self::FederationPin { domain, peer_id, addresses } => {
+                let domain: Domain = domain.parse()?;
+                let keys = peer_id.iter().map(|text| peer_id::parse(text));
+                let keys = keys.collect::<Result<_, _>>()?;
+                trust::pin(services.store(), &domain, keys, addresses.clone()).await?;
+                if let Some(federation) = &node.federation {
+                    federation.refresh(&domain);
+                }
+                Ok(json!({
+                    "domain": domain.as_str(),
+                    "peer_id": peer_id,
+                    "addresses": addresses,
+                }))
+            }
+            Self::FederationPeers => {
+                let peers = match &node.federation {
+                    Some(federation) => federation.peers()?,
+                    None => {
+                        let now_ms = Environment::system().clock.now_ms();
+                        let own = services.settings().domain.as_ref();
+                        federation::stored_peers(services.store(), own, now_ms)?
+                    }
+                };
+                Ok(json!({ "peers": peers }))
+            }
             Self::Verify => tokio::task::block_in_place(|| {
                 let report = store::verify::verify(&services.store().view(), progress)?;
                 Ok(json!({

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ::federation::{Domain, Federation};
 use client_api::{Gateway, GatewayLimits, RestOptions};
 use hyper_util::service::TowerToHyperService;
 use services::hub::QueueLimits;
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Data, Listen};
 use crate::config::Config;
 use crate::control;
+use crate::federation;
+use crate::operation::Node;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
 use crate::logging;
@@ -40,6 +43,12 @@ pub(crate) fn run(data: &Data, addresses: &Listen) -> anyhow::Result<ExitCode> {
     }
     if let Some(address) = &addresses.ws {
         config.ws.listen.clone_from(address);
+    }
+    if let Some(domain) = &addresses.domain {
+        config.federation.domain.clone_from(domain);
+    }
+    if let Some(address) = &addresses.federation {
+        config.federation.listen.clone_from(address);
     }
     logging::start(&config.log)?;
     let files = descriptors::raise_limit();
@@ -71,8 +80,13 @@ pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result
 }
 
 /// The chat settings of a configuration.
-pub(crate) fn settings(folder: &DataFolder, config: &Config) -> Settings {
+pub(crate) fn settings(
+    folder: &DataFolder,
+    config: &Config,
+    domain: Option<Domain>,
+) -> Settings {
     Settings {
+        domain,
         secret: config.auth.secret.clone(),
         admin_users: config.auth.admin_users.clone(),
         admin_nicknames: config.auth.admin_nicknames.clone(),
@@ -98,13 +112,17 @@ async fn serve(
     store: Store,
     first: bool,
 ) -> anyhow::Result<()> {
-    let services = Services::new(store, settings(folder, config), Environment::system());
+    let environment = Environment::system();
+    let domain = config.federation.domain()?;
+    let settings = settings(folder, config, domain);
+    let services = Services::new(store, settings, environment.clone());
     services.seed_admins().await?;
     services.resume().await?;
     let api = listen("api.listen", &config.api.listen).await?;
     let ws = listen("ws.listen", &config.ws.listen).await?;
     let (api_address, ws_address) = (api.local_addr()?, ws.local_addr()?);
     let stop = CancellationToken::new();
+    let federation = federation::start(folder, config, &services, &environment, &stop).await?;
     let port =
         |certificate: &Path, key: &Path, max_connections| -> anyhow::Result<client_api::Listen> {
             let tls = if certificate.as_os_str().is_empty() {
@@ -115,7 +133,10 @@ async fn serve(
             Ok(client_api::Listen { tls, max_connections, stop: stop.clone() })
         };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
-    let rest = client_api::router(services.clone(), &RestOptions { gzip: config.api.gzip });
+    let rest = client_api::router(services.clone(), &RestOptions {
+        gzip: config.api.gzip,
+        node_document: federation.as_ref().map(|federation| federation.document().into()),
+    });
     let rest =
         client_api::serve(api, port(tls, key, connections.api)?, TowerToHyperService::new(rest));
     let limits = GatewayLimits {
@@ -136,14 +157,15 @@ async fn serve(
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
     tokio::spawn(tidy(services.clone(), stop.clone()));
     let control = tokio::spawn({
-        let (socket, services, stop) = (folder.control_socket(), services, stop.clone());
+        let node = Node { services, federation: federation.clone() };
+        let (socket, stop) = (folder.control_socket(), stop.clone());
         async move {
-            if let Err(error) = control::serve(&socket, services, stop).await {
+            if let Err(error) = control::serve(&socket, node, stop).await {
                 tracing::warn!(error = format!("{error:#}"), "no control socket");
             }
         }
     });
-    announce(folder, config, &api_address.to_string(), &ws_address.to_string(), first);
+    announce(folder, config, &api_address.to_string(), &ws_address.to_string(), &federation, first);
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.cancel();
@@ -207,13 +229,24 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
-fn announce(folder: &DataFolder, config: &Config, api: &str, ws: &str, first: bool) {
+fn announce(
+    folder: &DataFolder,
+    config: &Config,
+    api: &str,
+    ws: &str,
+    federation: &Option<Federation>,
+    first: bool,
+) {
     let scheme = |certificate: &Path, plain: &'static str, tls: &'static str| {
         if certificate.as_os_str().is_empty() { plain } else { tls }
     };
     println!("Entente {} is ready.", env!("CARGO_PKG_VERSION"));
     println!("  REST API   {}://{api}", scheme(&config.api.tls_certificate, "http", "https"));
     println!("  WebSocket  {}://{ws}", scheme(&config.ws.tls_certificate, "ws", "wss"));
+    if let Some(federation) = federation {
+        let addresses = federation.addresses().join(" ");
+        println!("  Federation {} at {addresses}", federation.domain());
+    }
     println!("  Data       {}", folder.path().display());
     if first {
         println!();

@@ -4,14 +4,23 @@
 //! * [`json`]: their JSON form, as clients of the REST API expect it.
 //! * [`gob`]: the envelope encoding of the native SDKs.
 //! * [`envelope`]: what travels in one WebSocket frame.
+//! * [`federation`]: what nodes say to each other, from `proto/entente/federation.proto`.
+//! * [`qualified`]: IDs of users and groups of other nodes.
 
 pub mod envelope;
 pub mod gob;
 pub mod json;
+pub mod qualified;
 
 #[allow(missing_docs, clippy::all)]
 mod wire {
     include!(concat!(env!("OUT_DIR"), "/wire.rs"));
+}
+
+#[allow(missing_docs, clippy::all)]
+pub mod federation {
+    //! What nodes say to each other.
+    include!(concat!(env!("OUT_DIR"), "/entente.federation.rs"));
 }
 
 pub use prost::Message;

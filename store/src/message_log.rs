@@ -41,6 +41,8 @@ pub struct Append {
 /// What became of an [`Append`].
 #[derive(Debug, Clone)]
 pub struct Appended {
+    /// Number of the conversation.
+    pub conversation: u64,
     /// Sequence in the conversation, from 1 without gaps but those that restores leave.
     pub seq: i64,
     /// Send time in milliseconds, greater than that of every message before.
@@ -155,7 +157,7 @@ impl Tx<'_> {
         let message = Bytes::from(message);
         MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
         self.appended_to.push(append.conversation);
-        Ok(Appended { seq, send_time, message, repeated: false })
+        Ok(Appended { conversation: number, seq, send_time, message, repeated: false })
     }
 
     fn load_tail(&mut self, append: &Append) -> Result<(), StoreError> {
@@ -243,7 +245,13 @@ impl Tx<'_> {
         if !sender_known || data.client_msg_id != repeat.1 {
             return Ok(None);
         }
-        Ok(Some(Appended { seq, send_time: data.send_time, message, repeated: true }))
+        Ok(Some(Appended {
+            conversation: number,
+            seq,
+            send_time: data.send_time,
+            message,
+            repeated: true,
+        }))
     }
 }
 

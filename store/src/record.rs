@@ -544,3 +544,90 @@ pub struct Upload {
     #[prost(string, tag = "8")]
     pub cause: String,
 }
+
+/// An event that waits to be delivered to another node.
+#[derive(Clone, PartialEq, Message)]
+pub struct Queued {
+    /// What it is, an `EventKind` of the federation protocol.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// Its encoded body, unless it follows from a stored message.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub body: bytes::Bytes,
+    /// Unix milliseconds of the change that it tells of.
+    #[prost(int64, tag = "3")]
+    pub time: i64,
+    /// Number of the conversation of the message it carries; 0: none.
+    #[prost(uint64, tag = "4")]
+    pub conversation: u64,
+    /// Seq of that message.
+    #[prost(int64, tag = "5")]
+    pub seq: i64,
+}
+
+/// Where the stream of events to another node stands.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct OutboxHead {
+    /// Seq of the newest event.
+    #[prost(uint64, tag = "1")]
+    pub last: u64,
+    /// Seq up to which the other node has them; those are no longer kept.
+    #[prost(uint64, tag = "2")]
+    pub acknowledged: u64,
+}
+
+/// How far the stream of events from another node has been applied.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Cursor {
+    /// Epoch of the stream; the other node begins a new one after a restore.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Seq of the last event that was applied, refused or put aside.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+
+/// An event of another node that could not be applied.
+#[derive(Clone, PartialEq, Message)]
+pub struct Quarantined {
+    /// What it is, an `EventKind` of the federation protocol.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// Its encoded body.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub body: bytes::Bytes,
+    /// Unix milliseconds, as its origin says.
+    #[prost(int64, tag = "3")]
+    pub time: i64,
+    /// Unix milliseconds at which it came.
+    #[prost(int64, tag = "4")]
+    pub received: i64,
+    /// Why it was not applied.
+    #[prost(string, tag = "5")]
+    pub reason: String,
+}
+
+/// What is known of another node.
+#[derive(Clone, PartialEq, Message)]
+pub struct Peer {
+    /// Public keys that the operator trusts whatever else is said.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub pinned_keys: Vec<Vec<u8>>,
+    /// Addresses that the operator gave, as multiaddrs.
+    #[prost(string, repeated, tag = "2")]
+    pub pinned_addresses: Vec<String>,
+    /// Its newest node document, a `SignedDocument`; empty: none.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub document: bytes::Bytes,
+    /// Unix milliseconds at which the document came.
+    #[prost(int64, tag = "4")]
+    pub document_received: i64,
+}
+
+/// A user of another node whose profile is kept among the accounts.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RemoteUser {
+    /// Unix milliseconds at which the profile was last confirmed.
+    #[prost(int64, tag = "1")]
+    pub confirmed: i64,
+}

@@ -130,6 +130,22 @@ tables! {
     OBJECT_NAMES = 0x61: (Text, Text) => Present;
     /// Uploads under way, by upload ID.
     UPLOADS = 0x62: Text => Upload;
+
+    /// Events that wait for another node: (its domain, place in the stream).
+    OUTBOX = 0x70: (Text, u64) => Queued;
+    /// Where the stream to another node stands, by its domain.
+    OUTBOX_HEADS = 0x71: Text => OutboxHead;
+    /// How far the stream of another node has been applied, by its domain.
+    CURSORS = 0x72: Text => Cursor;
+    /// Events that could not be applied: (domain they came from, epoch, place in the stream).
+    QUARANTINE = 0x73: (Text, u64, u64) => Quarantined;
+    /// Other nodes by domain.
+    PEERS = 0x74: Text => Peer;
+    /// Users of other nodes whose profile is among the accounts, by user ID.
+    REMOTE_USERS = 0x75: Text => RemoteUser;
+    /// Messages that came from the node of their author: (conversation number, seq there) to the
+    /// seq here.
+    AUTHOR_SEQS = 0x76: (u64, i64) => Number;
 }
 
 #[cfg(test)]

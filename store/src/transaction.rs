@@ -64,6 +64,33 @@ impl<'a> Tx<'a> {
         self.after.push(Box::new(work));
     }
 
+    /// A point to which [`go_back`](Self::go_back) can return.
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            writes: self.journal.len(),
+            appends: self.appended_to.len(),
+            after: self.after.len(),
+            sound: self.refused.is_none(),
+        }
+    }
+
+    /// Why the transaction would be refused as it stands.
+    pub fn refusal(&self) -> Option<&StoreError> {
+        self.refused.as_ref()
+    }
+
+    /// Undoes everything since `savepoint`.
+    pub fn go_back(&mut self, savepoint: &Savepoint) {
+        if savepoint.sound {
+            self.refused = None;
+        }
+        self.undo_writes(savepoint.writes);
+        for conversation in self.appended_to.drain(savepoint.appends..) {
+            self.tails.forget(&conversation);
+        }
+        self.after.truncate(savepoint.after);
+    }
+
     /// Accepts the changes, unless one of them was refused.
     pub(crate) fn keep(mut self) -> Result<Vec<AfterCommit>, StoreError> {
         match self.refused.take() {
@@ -75,17 +102,31 @@ impl<'a> Tx<'a> {
         }
     }
 
-    pub(crate) fn undo(self) {
-        for (key, before) in self.journal.into_iter().rev() {
+    pub(crate) fn undo(mut self) {
+        self.undo_writes(0);
+        for conversation in self.appended_to {
+            self.tails.forget(&conversation);
+        }
+    }
+
+    fn undo_writes(&mut self, from: usize) {
+        for (key, before) in self.journal.drain(from..).rev() {
             match before {
                 Some(value) => self.changes.insert(key, value),
                 None => self.changes.remove(&key),
             };
         }
-        for conversation in self.appended_to {
-            self.tails.forget(&conversation);
-        }
     }
+}
+
+/// A point within a transaction.
+#[derive(Debug)]
+pub struct Savepoint {
+    writes: usize,
+    appends: usize,
+    after: usize,
+    /// Nothing had been refused.
+    sound: bool,
 }
 
 /// One oversized record must cost its transaction, not the engine.

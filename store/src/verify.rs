@@ -5,6 +5,7 @@
 //! the memory needed does not grow with the data.
 
 mod conversations;
+mod federation;
 mod groups;
 mod version_logs;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use proto::qualified::is_remote;
 use serde::Serialize;
 
 use crate::engine::Direction;
@@ -138,6 +140,7 @@ impl Check<'_, '_> {
             self.accounts(&key, &value)?;
             self.groups(&key, &value)?;
             self.objects(&key, &value)?;
+            self.federation(&key, &value)?;
             conversations.pair(self, &key, &value)?;
             logs.pair(self, &key, &value)?;
         }
@@ -178,7 +181,9 @@ impl Check<'_, '_> {
     }
 
     fn accounts(&mut self, key: &[u8], value: &Bytes) -> Result<(), StoreError> {
-        use schema::{FRIEND_REQUESTS, FRIEND_REQUESTS_SENT, META, USER_ORDER, USERS};
+        use schema::{
+            FRIEND_REQUESTS, FRIEND_REQUESTS_SENT, META, REMOTE_USERS, USER_ORDER, USERS,
+        };
         let view = self.view;
         if let Some((key, meta)) = META.row(key, value)? {
             if key != 0 {
@@ -187,7 +192,11 @@ impl Check<'_, '_> {
                 self.add(&META, &key, "the salt or the epoch is missing");
             }
         } else if let Some((id, user)) = USERS.row(key, value)? {
-            self.totals.users += 1;
+            if !is_remote(&id) {
+                self.totals.users += 1;
+            } else if !REMOTE_USERS.contains(view, &id)? {
+                self.add(&USERS, &id, "nothing says when it came from its node");
+            }
             if user.user_id != id {
                 self.add(&USERS, &id, format!("it is the account of {:?}", user.user_id));
             }

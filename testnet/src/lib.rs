@@ -14,8 +14,9 @@ mod random;
 pub mod recording;
 mod rest;
 mod socket;
+pub mod up;
 
-pub use node::{Node, NodeBuilder, SECRET, TestClock};
+pub use node::{Node, NodeBuilder, SECRET, TestClock, federated};
 pub use process::{Process, ProcessBuilder};
 pub use rest::{Admin, Answer, Client, Rest};
 pub use socket::{Push, Socket, Wire, text_message};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testnet::{crash, load, model, power_cut};
+use testnet::{crash, load, model, power_cut, up};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,10 +14,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    place: up::Where,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start several organisations on this machine, with friends across them.
+    Up(up::Options),
+    #[command(flatten)]
+    Order(up::Order),
     /// Put load on a node, check what it delivers and measure it.
     Load(Box<load::Options>),
     /// Kill a node under load again and again and look for what it had acknowledged.
@@ -36,7 +42,10 @@ enum Command {
 
 #[expect(clippy::print_stderr, reason = "the program's own answer")]
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let Cli { command, place } = Cli::parse();
+    let outcome = match command {
+        Command::Up(options) => up::run(&options, &place),
+        Command::Order(order) => up::order(&place, &order),
         Command::Load(options) => load::run(&options),
         Command::Crash(options) => crash::run(&options),
         Command::Model(options) => model::run(&options),

@@ -2,6 +2,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use entente::bridge::{Others, RulesOf};
+use federation::identity::Identity;
+use federation::policy::Policy;
+use federation::transport::{Limits, Quic};
+use federation::{Domain, Federation, PublicKey, Timing, trust};
 use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
 use hyper_util::service::TowerToHyperService;
 use services::environment::{Clock, Environment};
@@ -11,6 +16,7 @@ use store::Store;
 use store::engine::{Engine, MemoryEngine};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +37,7 @@ pub struct NodeBuilder {
     engine: Box<dyn Engine>,
     reserve_bytes: u64,
     start_ms: Option<i64>,
+    domain: Option<Domain>,
 }
 
 /// The real time, moved by hand.
@@ -83,6 +90,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Federates under a domain, over QUIC on a free port of loopback.
+    pub fn domain(mut self, domain: Domain) -> Self {
+        self.domain = Some(domain);
+        self
+    }
+
     /// Starts the node on free ports of loopback.
     pub async fn start(self) -> Result<Node> {
         let folder = tempfile::tempdir()?;
@@ -101,7 +114,11 @@ impl NodeBuilder {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Environment::system().random,
         };
-        let settings = Settings { object_folder: folder.path().join("objects"), ..self.settings };
+        let settings = Settings {
+            object_folder: folder.path().join("objects"),
+            domain: self.domain.clone(),
+            ..self.settings
+        };
         std::fs::create_dir_all(&settings.object_folder)?;
         let services = Services::new(store, settings, environment);
         services.seed_admins().await?;
@@ -110,8 +127,12 @@ impl NodeBuilder {
         let ws = TcpListener::bind("127.0.0.1:0").await?;
         let addresses = (api.local_addr()?, ws.local_addr()?);
         let stop = CancellationToken::new();
+        let federation = match self.domain {
+            Some(domain) => Some(federate(domain, &services, &clock, &stop).await?),
+            None => None,
+        };
         let listen = Listen { tls: None, max_connections: 10_000, stop: stop.clone() };
-        let router = client_api::router(services.clone(), &RestOptions { gzip: true });
+        let router = client_api::router(services.clone(), &RestOptions { gzip: true, node_document: None });
         let gateway = Gateway::new(services.clone(), self.limits, stop.clone());
         let rest = client_api::serve(api, listen.clone(), TowerToHyperService::new(router));
         let sockets = client_api::serve(ws, listen, gateway.clone());
@@ -119,8 +140,72 @@ impl NodeBuilder {
             tokio::join!(rest, sockets);
             gateway.ended().await;
         });
-        Ok(Node { api: addresses.0, ws: addresses.1, services, clock, stop, running, folder })
+        Ok(Node {
+            api: addresses.0,
+            ws: addresses.1,
+            services,
+            clock,
+            federation,
+            stop,
+            running,
+            folder,
+        })
     }
+}
+
+/// Starts to federate over QUIC on loopback.
+async fn federate(
+    domain: Domain,
+    services: &Services,
+    clock: &Arc<TestClock>,
+    stop: &CancellationToken,
+) -> Result<Federated> {
+    let identity = Identity::new(rand::random(), clock.now_ms());
+    let key = identity.public_key();
+    let (links, incoming) = mpsc::channel(256);
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let quic = Quic::start(&identity, listen, Limits::default(), links, stop.clone()).await?;
+    let clock = Arc::clone(clock);
+    let federation = Federation::start(federation::Parts {
+        settings: federation::Settings {
+            domain,
+            addresses: quic.addresses().to_vec(),
+            policy: Policy::default(),
+            first_use: false,
+            timing: Timing::default(),
+        },
+        identity,
+        store: services.store().clone(),
+        transport: Arc::new(quic),
+        incoming,
+        rules: Arc::new(RulesOf(services.clone())),
+        now: Arc::new(move || clock.now_ms()),
+        fetch: None,
+        stop: stop.clone(),
+    })
+    .await?;
+    services.federate(Arc::new(Others(federation.clone())));
+    Ok(Federated { federation, key })
+}
+
+/// The federation of a node, and its key.
+struct Federated {
+    federation: Federation,
+    key: PublicKey,
+}
+
+/// Nodes under these domains, each of which trusts the others.
+pub async fn federated<const N: usize>(domains: [&str; N]) -> Result<[Node; N]> {
+    let mut nodes = Vec::new();
+    for domain in domains {
+        nodes.push(Node::builder().domain(domain.parse()?).start().await?);
+    }
+    for node in &nodes {
+        for other in &nodes {
+            node.trust(other).await?;
+        }
+    }
+    nodes.try_into().map_err(|_| anyhow::anyhow!("a node is missing"))
 }
 
 /// A node in this process.
@@ -131,6 +216,7 @@ pub struct Node {
     pub services: Services,
     /// Its clock.
     pub clock: Arc<TestClock>,
+    federation: Option<Federated>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     folder: TempDir,
@@ -155,6 +241,7 @@ impl Node {
             engine: Box::new(MemoryEngine::default()),
             reserve_bytes: 0,
             start_ms: None,
+            domain: None,
         }
     }
 
@@ -166,6 +253,26 @@ impl Node {
     /// An app admin, logged in.
     pub async fn admin(&self) -> Result<Admin> {
         Admin::log_in(self.rest(), "imAdmin", SECRET).await
+    }
+
+    /// Its federation.
+    pub fn federation(&self) -> Option<&Federation> {
+        self.federation.as_ref().map(|federated| &federated.federation)
+    }
+
+    /// Pins another node's key and address.
+    pub async fn trust(&self, other: &Self) -> Result {
+        let (Some(own), Some(other)) = (&self.federation, &other.federation) else {
+            anyhow::bail!("both nodes must federate");
+        };
+        let domain = other.federation.domain();
+        if own.federation.domain() == domain {
+            return Ok(());
+        }
+        let addresses = other.federation.addresses().to_vec();
+        trust::pin(self.services.store(), domain, vec![other.key], addresses).await?;
+        own.federation.refresh(domain);
+        Ok(())
     }
 
     /// Its temporary folder.

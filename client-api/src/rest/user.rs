@@ -7,7 +7,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/user/update_user_info", call!(update_user_info)),
         Route::new("/user/update_user_info_ex", call!(update_user_info_ex)),
         Route::new("/user/set_global_msg_recv_opt", call!(set_global_msg_recv_opt)),
-        Route::new("/user/get_users_info", read!(get_users_info)),
+        Route::new("/user/get_users_info", call!(get_users_info)),
         Route::new("/user/get_all_users_uid", call!(get_all_users_uid)),
         Route::new("/user/account_check", read!(account_check)),
         Route::new("/user/get_users", call!(get_users)),

@@ -5,6 +5,7 @@ use proto::auth::{
     ForceLogoutReq, ForceLogoutResp, GetAdminTokenReq, GetAdminTokenResp, GetUserTokenReq,
     GetUserTokenResp, ParseTokenReq, ParseTokenResp,
 };
+use proto::qualified::is_remote;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::record::TokenState;
@@ -125,7 +126,8 @@ impl Services {
         if !self.settings().is_admin(&request.user_id) {
             return Err(ServiceError::args("userID is not an app admin"));
         }
-        if !schema::USERS.contains(&self.store().view(), &request.user_id)? {
+        let view = self.store().view();
+        if is_remote(&request.user_id) || !schema::USERS.contains(&view, &request.user_id)? {
             return Err(ServiceError::not_found(format!("no user {}", request.user_id)));
         }
         let token = self.issue_token(&request.user_id, platform::ADMIN).await?;

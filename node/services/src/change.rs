@@ -55,9 +55,37 @@ impl Services {
     }
 }
 
-impl Change<'_, '_> {
+impl<'tx> Change<'_, 'tx> {
     pub(crate) fn settings(&self) -> &Settings {
         self.services.settings()
+    }
+
+    /// Runs `work` with somebody else as the caller.
+    pub(crate) fn with_caller<T, E>(
+        &mut self,
+        caller: &Caller,
+        work: impl FnOnce(&mut Change<'_, 'tx>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let mut change = Change {
+            tx: &mut *self.tx,
+            services: self.services,
+            caller,
+            now: self.now,
+            deliveries: std::mem::take(&mut self.deliveries),
+        };
+        let done = work(&mut change);
+        self.deliveries = change.deliveries;
+        done
+    }
+
+    /// How much is to be sent so far.
+    pub(crate) fn delivery_count(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Sends no more than the first `count` deliveries.
+    pub(crate) fn forget_deliveries(&mut self, count: usize) {
+        self.deliveries.truncate(count);
     }
 
     /// Adds something to send once the change is durable.

@@ -72,11 +72,97 @@ pub enum ServiceError {
     DiskFull,
     #[error("{0}")]
     Internal(String),
+    /// The node of somebody concerned cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Another node refuses, with a code of its own.
+    #[error("{reason}")]
+    Elsewhere { code: i32, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// Codes and names under which clients know errors.
+const CODES: &[(i32, &str)] = &[
+    (500, "ServerInternalError"),
+    (1001, "ArgsError"),
+    (1002, "NoPermissionError"),
+    (1004, "RecordNotFoundError"),
+    (1101, "UserIDNotFoundError"),
+    (1102, "RegisteredAlreadyError"),
+    (1201, "GroupIDNotFoundError"),
+    (1202, "GroupIDExisted"),
+    (1203, "NotInGroupYetError"),
+    (1204, "DismissedAlreadyError"),
+    (1206, "GroupRequestHandled"),
+    (1301, "CanNotAddYourselfError"),
+    (1302, "BlockedByPeer"),
+    (1303, "NotPeersFriend"),
+    (1304, "RelationshipAlreadyError"),
+    (1305, "FriendRequestHandled"),
+    (1402, "MutedInGroup"),
+    (1403, "MutedGroup"),
+    (1404, "MsgAlreadyRevoke"),
+    (1501, "TokenExpiredError"),
+    (1502, "TokenInvalidError"),
+    (1503, "TokenMalformedError"),
+    (1504, "TokenNotValidYetError"),
+    (1506, "TokenKickedError"),
+    (1507, "TokenNotExistError"),
+    (1701, "FileUploadedExpiredError"),
+    (90_007, "DataError"),
+];
+
 impl ServiceError {
+    /// Code under which clients know the error.
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Args(_) => 1001,
+            Self::NoPermission(_) => 1002,
+            Self::NotFound(_) => 1004,
+            Self::UserNotFound(_) => 1101,
+            Self::Registered(_) => 1102,
+            Self::GroupNotFound(_) => 1201,
+            Self::GroupExists(_) => 1202,
+            Self::NotInGroup(_) => 1203,
+            Self::Dismissed => 1204,
+            Self::GroupRequestHandled => 1206,
+            Self::FriendOfSelf => 1301,
+            Self::Blocked => 1302,
+            Self::NotFriend => 1303,
+            Self::AlreadyFriends => 1304,
+            Self::FriendRequestHandled => 1305,
+            Self::Muted(_) => 1402,
+            Self::GroupMuted => 1403,
+            Self::AlreadyRevoked => 1404,
+            Self::TokenExpired => 1501,
+            Self::TokenInvalid(_) => 1502,
+            Self::TokenMalformed => 1503,
+            Self::TokenNotYetValid => 1504,
+            Self::TokenUnknown(_) => 1505,
+            Self::TokenKicked => 1506,
+            Self::TokenNotHeld => 1507,
+            Self::UploadExpired(_) => 1701,
+            Self::Data(_) => 90_007,
+            Self::Elsewhere { code, .. } => *code,
+            Self::Failed(_)
+            | Self::Object(_)
+            | Self::DiskFull
+            | Self::Internal(_)
+            | Self::Unreachable(_)
+            | Self::Store(_) => 500,
+        }
+    }
+
+    /// Name under which clients know the error.
+    pub fn name(&self) -> &str {
+        if let Self::TokenUnknown(reason) = self {
+            return reason;
+        }
+        let code = self.code();
+        CODES.iter().find(|(known, _)| *known == code).map_or("Error", |(_, name)| name)
+    }
+
     /// Bad input.
     pub fn args(reason: impl Into<String>) -> Self {
         Self::Args(reason.into())

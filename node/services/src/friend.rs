@@ -4,6 +4,8 @@ mod black;
 mod list;
 mod request;
 
+pub(crate) use request::{AGREED, REFUSED, WAITING};
+
 use std::collections::HashSet;
 
 use proto::sdkws::{FriendInfo, FromToUserId, UserInfo};
@@ -20,7 +22,7 @@ const MAX_READ_USERS: usize = 10_000;
 /// Longest ID in bytes that is looked at; it may be one of another node.
 const MAX_ID_BYTES: usize = 256;
 /// Longest text of a request, remark or extension in bytes.
-const MAX_TEXT_BYTES: usize = 4_096;
+pub(crate) const MAX_TEXT_BYTES: usize = 4_096;
 
 /// Made by an app admin.
 const IMPORTED: i32 = 1;

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod auth;
+mod border;
 mod change;
 pub mod conversation;
 pub mod conversation_id;
@@ -12,6 +13,7 @@ mod day;
 pub mod delivery;
 pub mod environment;
 mod error;
+pub mod federation;
 pub mod friend;
 pub mod group;
 pub mod hub;
@@ -34,9 +36,11 @@ pub use error::{Result, ServiceError};
 pub use settings::Settings;
 pub use store::StoreError;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use federation::{OtherNodes, Verdicts};
 use store::Store;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use delivery::Outbox;
@@ -61,6 +65,11 @@ struct Inner {
     /// Long readings that may run at once.
     long_reads: Semaphore,
     objects: Arc<Objects>,
+    /// The other nodes, if this one federates.
+    others: OnceLock<Arc<dyn OtherNodes>>,
+    verdicts: Verdicts,
+    /// Where work goes that follows from a change.
+    runtime: Handle,
 }
 
 impl Services {
@@ -70,7 +79,18 @@ impl Services {
         let outbox = Outbox::start(Arc::clone(&hub));
         let long_reads = Semaphore::new(LONG_READS);
         let objects = Arc::new(Objects::new(settings.object_folder.clone()));
-        let inner = Inner { store, settings, environment, hub, outbox, long_reads, objects };
+        let inner = Inner {
+            store,
+            settings,
+            environment,
+            hub,
+            outbox,
+            long_reads,
+            objects,
+            others: OnceLock::new(),
+            verdicts: Verdicts::default(),
+            runtime: Handle::current(),
+        };
         Self { inner: Arc::new(inner) }
     }
 

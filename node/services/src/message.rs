@@ -13,7 +13,13 @@ mod search;
 mod send;
 mod view;
 
+pub(crate) use clear::clear_for_everybody;
+pub(crate) use content::kind::{CUSTOM, TEXT};
+pub(crate) use delete::delete;
 pub(crate) use pull::{newest_shown, seqs};
+pub(crate) use read::mark_read;
+pub(crate) use revoke::revoke;
+pub(crate) use send::{SENT, TYPING};
 
 use store::record::Conversation;
 
@@ -22,7 +28,7 @@ use crate::error::{Result, ServiceError};
 use crate::notification::To;
 
 /// Seqs or conversation IDs in one change.
-const MAX_ELEMENTS: usize = 1_000;
+pub(crate) const MAX_ELEMENTS: usize = 1_000;
 
 /// Refuses an empty argument.
 fn required(name: &str, value: &str) -> Result<()> {

@@ -16,6 +16,8 @@ const PLATFORMS: [(i32, &str, Class); 12] = [
     (12, "Bot", Class::Bot),
 ];
 
+/// No platform: somebody on another node.
+pub const NONE: i32 = 0;
 /// iOS.
 pub const IOS: i32 = 1;
 /// Android.

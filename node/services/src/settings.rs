@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use proto::qualified::Domain;
+
 /// Settings of the chat rules.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Domain under which this node federates; `None`: it does not.
+    pub domain: Option<Domain>,
     /// Key of the tokens and password of the admin API.
     pub secret: String,
     /// Users with the rights of an app admin.
@@ -41,6 +45,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            domain: None,
             secret: String::new(),
             admin_users: vec!["imAdmin".into()],
             admin_nicknames: vec!["superAdmin".into()],

@@ -70,7 +70,7 @@ pub(crate) fn check_count(what: &str, count: usize, max: usize) -> Result<()> {
 }
 
 /// Texts of a profile that are not too long.
-fn check_profile(nickname: &str, face_url: &str, ex: &str) -> Result<()> {
+pub(crate) fn check_profile(nickname: &str, face_url: &str, ex: &str) -> Result<()> {
     check_length("nickname", nickname, MAX_NICKNAME_BYTES)?;
     check_length("faceURL", face_url, MAX_URL_BYTES)?;
     check_length("ex", ex, MAX_EX_BYTES)

@@ -45,7 +45,7 @@ fn target() -> &'static Target {
         let (router, token) = runtime.block_on(async {
             let services = Services::new(store, settings, Environment::system());
             services.seed_admins().await.expect("an admin");
-            let router = client_api::router(services, &client_api::RestOptions { gzip: false });
+            let router = client_api::router(services, &client_api::RestOptions { gzip: false, node_document: None });
             let log_in = json!({ "secret": SECRET, "userID": "imAdmin" });
             let path = "/auth/get_admin_token";
             let answer = post(&router, path, "", log_in.to_string().into()).await;

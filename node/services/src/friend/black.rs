@@ -24,6 +24,7 @@ impl Services {
         must_be_given("blackUserID", &request.black_user_id)?;
         check_length("ex", &request.ex, MAX_TEXT_BYTES)?;
         caller.must_be(&request.owner_user_id)?;
+        self.must_be_known(&request.black_user_id).await?;
         self.change(caller, move |change| {
             let (owner, other) = (request.owner_user_id.as_str(), request.black_user_id.as_str());
             must_exist(change.tx, owner)?;
@@ -41,6 +42,9 @@ impl Services {
                 order: change.now.cast_unsigned(),
             };
             schema::BLACKS.put(change.tx, (owner, other), &record);
+            let (services, to, from) =
+                (change.services.clone(), owner.to_owned(), other.to_owned());
+            change.tx.after_commit(move || services.withdraw_verdict(&from, &to));
             change.tx.step(List::Blacks, owner, [(other, What::Insert)])?;
             let tips = BlackAddedTips { from_to_user_id: from_to(owner, other) };
             let added = Notification::new(kind::BLACK_ADDED, owner, To::User(other));

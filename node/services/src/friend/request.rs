@@ -1,3 +1,4 @@
+use proto::qualified::is_remote;
 use proto::relation::{
     ApplyToAddFriendReq, ApplyToAddFriendResp, GetDesignatedFriendsApplyReq,
     GetDesignatedFriendsApplyResp, GetPaginationFriendsApplyFromReq,
@@ -27,17 +28,21 @@ use crate::user::{check_count, check_length, must_exist};
 /// Most new friends of whom a user hears in a frame each.
 const FEW: usize = 32;
 
-const WAITING: i32 = 0;
-const AGREED: i32 = 1;
-const REFUSED: i32 = -1;
+/// Not answered yet.
+pub(crate) const WAITING: i32 = 0;
+/// Accepted.
+pub(crate) const AGREED: i32 = 1;
+/// Declined.
+pub(crate) const REFUSED: i32 = -1;
 
 impl Services {
     /// Asks another user to become a friend.
     pub async fn add_friend(
         &self,
         caller: &Caller,
-        request: ApplyToAddFriendReq,
+        mut request: ApplyToAddFriendReq,
     ) -> Result<ApplyToAddFriendResp> {
+        request.to_user_id = self.typed(&request.to_user_id);
         must_be_given("toUserID", &request.to_user_id)?;
         must_be_given("fromUserID", &request.from_user_id)?;
         check_length("reqMsg", &request.req_msg, MAX_TEXT_BYTES)?;
@@ -46,35 +51,14 @@ impl Services {
         if request.from_user_id == request.to_user_id {
             return Err(ServiceError::FriendOfSelf);
         }
+        self.must_be_known(&request.to_user_id).await?;
         self.change(caller, move |change| {
-            let (from, to) = (request.from_user_id.as_str(), request.to_user_id.as_str());
-            must_exist(change.tx, from)?;
-            must_exist(change.tx, to)?;
-            if schema::FRIENDS.contains(change.tx, (from, to))?
-                && schema::FRIENDS.contains(change.tx, (to, from))?
-            {
-                return Err(ServiceError::AlreadyFriends);
-            }
-            let before = schema::FRIEND_REQUESTS.get(change.tx, (to, from))?.unwrap_or_default();
-            let record = FriendRequest {
-                handle_result: WAITING,
-                handle_msg: String::new(),
-                req_msg: request.req_msg,
-                ex: request.ex,
-                created: change.now,
-                ..before
-            };
-            schema::FRIEND_REQUESTS.put(change.tx, (to, from), &record);
-            schema::FRIEND_REQUESTS_SENT.put(change.tx, (from, to), &Present {});
-            let tips = FriendApplicationTips {
-                from_to_user_id: from_to(from, to),
-                request: Some(wire(change.tx, from, to, record)?),
-            };
-            change
-                .notify(&Notification::new(kind::FRIEND_APPLICATION, from, To::User(to)), &tips)?;
-            Ok(ApplyToAddFriendResp {})
+            let ApplyToAddFriendReq { from_user_id, to_user_id, req_msg, ex } = request;
+            change.cross_friend_request(&from_user_id, &to_user_id, &req_msg, &ex)?;
+            change.request_friendship(&from_user_id, &to_user_id, req_msg, ex)
         })
-        .await
+        .await?;
+        Ok(ApplyToAddFriendResp {})
     }
 
     /// Answers a friend request.
@@ -90,7 +74,13 @@ impl Services {
         if ![AGREED, REFUSED].contains(&request.handle_result) {
             return Err(ServiceError::args("handleResult is 1 or -1"));
         }
-        self.change(caller, move |change| change.answer_request(&request)).await?;
+        self.change(caller, move |change| {
+            let RespondFriendApplyReq { from_user_id, to_user_id, handle_msg, .. } = &request;
+            let agree = request.handle_result == AGREED;
+            change.cross_friend_answer(from_user_id, to_user_id, agree, handle_msg)?;
+            change.answer_request(&request)
+        })
+        .await?;
         Ok(RespondFriendApplyResp {})
     }
 
@@ -106,6 +96,9 @@ impl Services {
         }
         check_count("friendUserIDs", request.friend_user_ids.len(), MAX_USERS)?;
         caller.must_be_admin()?;
+        if request.friend_user_ids.iter().chain([&request.owner_user_id]).any(|id| is_remote(id)) {
+            return Err(ServiceError::args("users of other nodes are asked, not imported"));
+        }
         self.change(caller, move |change| {
             let owner = request.owner_user_id.as_str();
             for user_id in [owner].into_iter().chain(request.friend_user_ids.iter().map(|f| &**f)) {
@@ -218,7 +211,42 @@ impl Services {
 }
 
 impl Change<'_, '_> {
-    fn answer_request(&mut self, request: &RespondFriendApplyReq) -> Result<()> {
+    /// Puts a friend request in front of its receiver.
+    pub(crate) fn request_friendship(
+        &mut self,
+        from: &str,
+        to: &str,
+        req_msg: String,
+        ex: String,
+    ) -> Result<()> {
+        must_exist(self.tx, from)?;
+        must_exist(self.tx, to)?;
+        if schema::FRIENDS.contains(self.tx, (from, to))?
+            && schema::FRIENDS.contains(self.tx, (to, from))?
+        {
+            return Err(ServiceError::AlreadyFriends);
+        }
+        let before = schema::FRIEND_REQUESTS.get(self.tx, (to, from))?.unwrap_or_default();
+        let record = FriendRequest {
+            handle_result: WAITING,
+            handle_msg: String::new(),
+            req_msg,
+            ex,
+            created: self.now,
+            ..before
+        };
+        schema::FRIEND_REQUESTS.put(self.tx, (to, from), &record);
+        schema::FRIEND_REQUESTS_SENT.put(self.tx, (from, to), &Present {});
+        let tips = FriendApplicationTips {
+            from_to_user_id: from_to(from, to),
+            request: Some(wire(self.tx, from, to, record)?),
+        };
+        self.notify(&Notification::new(kind::FRIEND_APPLICATION, from, To::User(to)), &tips)?;
+        Ok(())
+    }
+
+    /// Answers a friend request on behalf of its receiver.
+    pub(crate) fn answer_request(&mut self, request: &RespondFriendApplyReq) -> Result<()> {
         let (from, to) = (request.from_user_id.as_str(), request.to_user_id.as_str());
         let agree = request.handle_result == AGREED;
         let Some(mut record) = schema::FRIEND_REQUESTS.get(self.tx, (to, from))? else {

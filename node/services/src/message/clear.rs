@@ -66,7 +66,7 @@ impl Services {
                 let mut cleared = Vec::new();
                 for id in chunk {
                     let done = if sync.is_sync_other {
-                        clear_for_everybody(change, &user_id, &id)?
+                        clear_for_everybody(change, &user_id, &id, None)?
                     } else {
                         clear_for_oneself(change, &user_id, &id)?
                     };
@@ -98,10 +98,16 @@ fn clear_for_oneself(change: &mut Change<'_, '_>, user_id: &str, id: &str) -> Re
     Ok(true)
 }
 
-/// Hides what was said so far from everybody; `false` if the conversation is not there.
+/// Hides what was said so far, or `through` a seq, from everybody; `false` if the conversation is
+/// not there.
 ///
 /// Either side of a pair may, and who manages the group.
-fn clear_for_everybody(change: &mut Change<'_, '_>, user_id: &str, id: &str) -> Result<bool> {
+pub(crate) fn clear_for_everybody(
+    change: &mut Change<'_, '_>,
+    user_id: &str,
+    id: &str,
+    through: Option<i64>,
+) -> Result<bool> {
     let Some(record) = conversation::find(change.tx, user_id, id)? else { return Ok(false) };
     let Some(mut head) = schema::CONVERSATION_HEADS.get(change.tx, id)? else { return Ok(false) };
     if !takes_part(change.tx, user_id, id)? {
@@ -112,8 +118,10 @@ fn clear_for_everybody(change: &mut Change<'_, '_>, user_id: &str, id: &str) -> 
         change.caller.must_manage(change.tx, &head.group_id, stranger)?;
     }
     let (newest, _) = message_log::newest_of(change.tx, head.number)?;
-    head.min_seq = newest + 1;
+    let newest = through.map_or(newest, |through| through.clamp(0, newest));
+    head.min_seq = head.min_seq.max(newest + 1);
     schema::CONVERSATION_HEADS.put(change.tx, id, &head);
+    change.cross_clear(user_id, &record.user_id, head.number, newest)?;
     change.raise_read(user_id, id, newest)?;
     tell(change, user_id, everybody_in(&record), vec![id.to_owned()])?;
     Ok(true)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proto::msg::{
     DeleteMsgPhysicalBySeqReq, DeleteMsgPhysicalBySeqResp, DeleteMsgsReq, DeleteMsgsResp,
 };
+use proto::qualified::is_remote;
 use proto::sdkws::DeleteMsgsTips;
 use store::record::Present;
 use store::{message_log, schema};
@@ -55,7 +56,11 @@ impl Services {
     }
 }
 
-fn delete(change: &mut Change<'_, '_>, request: DeleteMsgsReq) -> Result<DeleteMsgsResp> {
+/// Deletes messages on behalf of the caller.
+pub(crate) fn delete(
+    change: &mut Change<'_, '_>,
+    request: DeleteMsgsReq,
+) -> Result<DeleteMsgsResp> {
     let DeleteMsgsReq { conversation_id, seqs, user_id, delete_sync_opt } = request;
     if !takes_part(change.tx, &user_id, &conversation_id)? {
         return Err(ServiceError::denied(format!(
@@ -73,6 +78,9 @@ fn delete(change: &mut Change<'_, '_>, request: DeleteMsgsReq) -> Result<DeleteM
         .collect();
     let sync = delete_sync_opt.unwrap_or_default();
     let everybody = sync.is_sync_other;
+    if everybody {
+        cross(change, &user_id, &record.user_id, number, &seen)?;
+    }
     for &seq in &seen {
         if everybody {
             must_be_theirs(change, &user_id, &record.group_id, number, seq)?;
@@ -91,6 +99,27 @@ fn delete(change: &mut Change<'_, '_>, request: DeleteMsgsReq) -> Result<DeleteM
         change.notify(&notification, &tips)?;
     }
     Ok(DeleteMsgsResp {})
+}
+
+/// Tells the peer's node which messages are gone for both.
+fn cross(
+    change: &mut Change<'_, '_>,
+    user_id: &str,
+    peer: &str,
+    number: u64,
+    seqs: &BTreeSet<i64>,
+) -> Result<()> {
+    if !is_remote(peer) {
+        return Ok(());
+    }
+    let mut messages = Vec::new();
+    for &seq in seqs {
+        let message = schema::MESSAGES.get(change.tx, (number, seq.cast_unsigned()))?;
+        if let Some(message) = message.filter(|message| !message_log::is_erased(message)) {
+            messages.extend(change.reference(&message.send_id, number, seq)?);
+        }
+    }
+    change.cross_delete(user_id, peer, messages)
 }
 
 /// In a group, only who could revoke a message may delete it for everybody.

@@ -201,11 +201,28 @@ fn prune(change: &mut Change<'_, '_>, id: &str, before: i64) -> Result<usize> {
             forget(change, head.number, seq)?;
         }
     }
+    forget_author_seqs(change, head.number, last)?;
     if last + 1 > head.min_seq {
         head.min_seq = last + 1;
         schema::CONVERSATION_HEADS.put(change.tx, id, &head);
     }
     Ok(old.len())
+}
+
+/// Forgets how another node names the messages up to `last`.
+fn forget_author_seqs(change: &mut Change<'_, '_>, number: u64, last: i64) -> Result<()> {
+    let mut gone = Vec::new();
+    for row in schema::AUTHOR_SEQS.scan(change.tx, number) {
+        let ((_, author_seq), seq) = row?;
+        if seq.value > last {
+            break;
+        }
+        gone.push(author_seq);
+    }
+    for author_seq in gone {
+        schema::AUTHOR_SEQS.delete(change.tx, (number, author_seq));
+    }
+    Ok(())
 }
 
 /// Hides from the owner what is older than the conversation's time.

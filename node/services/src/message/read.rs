@@ -133,6 +133,31 @@ impl Services {
     }
 }
 
+/// Marks what `author` wrote as read by `reader`, both users of a chat of two, and tells them.
+pub(crate) fn mark_read(
+    change: &mut Change<'_, '_>,
+    reader: &str,
+    author: &str,
+    conversation_id: &str,
+    through: i64,
+    seqs: &BTreeSet<i64>,
+) -> Result<()> {
+    let has_read_seq = change.raise_read(reader, conversation_id, through)?;
+    mark_messages(change, reader, conversation_id, seqs)?;
+    let tips = MarkAsReadTips {
+        mark_as_read_user_id: reader.to_owned(),
+        conversation_id: conversation_id.to_owned(),
+        seqs: seqs.iter().copied().collect(),
+        has_read_seq,
+    };
+    let chat = Conversation {
+        session_type: SINGLE,
+        user_id: author.to_owned(),
+        ..Conversation::default()
+    };
+    tell(change, &tips, &chat)
+}
+
 fn must_be_seq(seq: i64) -> Result<()> {
     if seq < 1 {
         return Err(ServiceError::args("hasReadSeq is invalid"));
@@ -247,5 +272,8 @@ fn tell(
         ..Notification::new(kind::READ_RECEIPT, reader, To::User(to))
     };
     change.notify(&notification, tips)?;
+    if to_peer {
+        change.cross_read(reader, to, &tips.conversation_id, tips.has_read_seq, &tips.seqs)?;
+    }
     Ok(())
 }

@@ -31,7 +31,11 @@ impl Services {
     }
 }
 
-fn revoke(change: &mut Change<'_, '_>, request: &RevokeMsgReq) -> Result<RevokeMsgResp> {
+/// Revokes a message on behalf of the caller.
+pub(crate) fn revoke(
+    change: &mut Change<'_, '_>,
+    request: &RevokeMsgReq,
+) -> Result<RevokeMsgResp> {
     let RevokeMsgReq { conversation_id, seq, user_id } = request;
     let (number, message) = load(change, user_id, conversation_id, *seq)?;
     let key = (number, seq.cast_unsigned());
@@ -46,6 +50,7 @@ fn revoke(change: &mut Change<'_, '_>, request: &RevokeMsgReq) -> Result<RevokeM
     let nickname = schema::USERS.get(change.tx, user_id)?.unwrap_or_default().nickname;
     marks.revoke = Some(Revoke { role, user_id: user_id.clone(), nickname, time: change.now });
     schema::MESSAGE_MARKS.put(change.tx, key, &marks);
+    change.cross_revoke(user_id, &message, number, *seq)?;
 
     let tips = RevokeMsgTips {
         revoker_user_id: change.caller.user_id.clone(),

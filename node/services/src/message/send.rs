@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::msg::SendMsgResp;
+use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use store::record::Number;
 use store::{Read, schema};
@@ -16,8 +17,10 @@ use crate::notification::{is_system, kind};
 use crate::{Services, user};
 
 const SENDING: i32 = 1;
-const SENT: i32 = 2;
-const TYPING: i32 = 113;
+/// Status of a message that was sent.
+pub(crate) const SENT: i32 = 2;
+/// Content type of a typing notice.
+pub(crate) const TYPING: i32 = 113;
 const REVOKE_LEGACY: i32 = 111;
 
 const GROUP_DISMISSED: i32 = 2;
@@ -52,6 +55,9 @@ impl Services {
         if message.send_id.is_empty() {
             return Err(ServiceError::args("sendID is empty"));
         }
+        if is_remote(&message.recv_id) {
+            message.recv_id = self.typed(&message.recv_id);
+        }
         caller.must_be(&message.send_id)?;
         if !caller.is_admin {
             self.check_ordinary(&message)?;
@@ -82,7 +88,12 @@ impl Services {
         // A time to come would hold up the order of all that follows.
         message.send_time = message.send_time.min(self.now());
         force_options(&mut message);
-        {
+        let unstored = message.options.get("history") == Some(&false);
+        if message.session_type == SINGLE && is_remote(&message.recv_id) {
+            if !unstored {
+                self.check_elsewhere(&message).await?;
+            }
+        } else {
             let view = self.store().view();
             match message.session_type {
                 SINGLE => self.check_single(&view, &mut message)?,
@@ -90,7 +101,7 @@ impl Services {
                 _ => drop(user::must_exist(&view, &message.recv_id)?),
             }
         }
-        if message.options.get("history") == Some(&false) {
+        if unstored {
             return self.send_unstored(caller, message, sending).await;
         }
         let message = Arc::new(message);
@@ -131,6 +142,7 @@ impl Services {
         deliveries.extend(sending.reply.map(|reply| Delivery::Reply(reply, answered)));
         deliveries.push(Delivery::Push(audience(&message, &[]), Arc::new(push)));
         self.inner.outbox.send(deliveries).await;
+        self.cross_ephemeral(&message);
         Ok(response)
     }
 
@@ -151,7 +163,7 @@ impl Services {
         Ok(())
     }
 
-    pub(super) fn check_shape(&self, message: &MsgData) -> Result<()> {
+    pub(crate) fn check_shape(&self, message: &MsgData) -> Result<()> {
         if message.send_id.is_empty() {
             return Err(ServiceError::args("sendID is empty"));
         }
@@ -177,14 +189,22 @@ impl Services {
         Ok(())
     }
 
-    fn check_single(&self, view: &impl Read, message: &mut MsgData) -> Result<()> {
+    pub(crate) fn check_single(&self, view: &impl Read, message: &mut MsgData) -> Result<()> {
+        let sender = message.send_id.as_str();
+        let free = self.settings().is_admin(sender) || is_system(message.content_type);
+        if !free && !schema::USERS.contains(view, sender)? {
+            return Err(ServiceError::not_found(format!("no user {sender}")));
+        }
+        self.check_receiver(view, message)
+    }
+
+    /// Whether the receiver takes a message, whether the sender is known here or not.
+    pub(crate) fn check_receiver(&self, view: &impl Read, message: &mut MsgData) -> Result<()> {
         let (sender, receiver) = (message.send_id.as_str(), message.recv_id.as_str());
         let free = self.settings().is_admin(sender) || is_system(message.content_type);
         if !free {
-            let Some(account) = schema::USERS.get(view, sender)? else {
-                return Err(ServiceError::not_found(format!("no user {sender}")));
-            };
-            if account.app_manger_level < SYSTEM_ACCOUNT {
+            let account = schema::USERS.get(view, sender)?;
+            if account.is_none_or(|account| account.app_manger_level < SYSTEM_ACCOUNT) {
                 if schema::BLACKS.contains(view, (receiver, sender))? {
                     return Err(ServiceError::Blocked);
                 }
@@ -284,6 +304,7 @@ fn store(
     }
     let (conversation, _) = conversation_id::of_message(message);
     change.push(&conversation, &appended.message, audience(message, &[]));
+    change.cross_message(message, appended.conversation, appended.seq)?;
     let to_all = mark_named(change, message)?;
     Ok((response, to_all))
 }

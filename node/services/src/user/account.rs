@@ -51,19 +51,23 @@ impl Services {
     }
 
     /// The profiles of the users that exist, in the order asked for.
-    pub fn get_users_info(
+    ///
+    /// Users of other nodes may be written as people type them.
+    pub async fn get_users_info(
         &self,
         _caller: &Caller,
-        request: &GetDesignateUsersReq,
+        request: GetDesignateUsersReq,
     ) -> Result<GetDesignateUsersResp> {
         if request.user_ids.is_empty() {
             return Err(ServiceError::args("userIDs is empty"));
         }
         check_count("userIDs", request.user_ids.len(), MAX_USERS)?;
+        let user_ids: Vec<String> = request.user_ids.iter().map(|id| self.typed(id)).collect();
+        self.fetch_profiles(user_ids.iter().map(String::as_str)).await?;
         let view = self.store().view();
         let mut seen = HashSet::new();
         let mut users_info = Vec::new();
-        for user_id in &request.user_ids {
+        for user_id in &user_ids {
             if seen.insert(user_id)
                 && let Some(user) = schema::USERS.get(&view, user_id)?
             {

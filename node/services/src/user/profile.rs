@@ -1,5 +1,6 @@
 //! Changing a profile, and who is told.
 
+use proto::qualified::is_remote;
 use proto::protobuf::{Int32Value, StringValue};
 use proto::sdkws::{GroupMemberInfoSetTips, UserInfo, UserInfoUpdatedTips, UserInfoWithEx};
 use proto::user::{
@@ -82,6 +83,9 @@ impl Services {
         }
         check_profile(given(&edit.nickname), given(&edit.face_url), given(&edit.ex))?;
         caller.must_be(&edit.user_id)?;
+        if is_remote(&edit.user_id) {
+            return Err(ServiceError::args("only its own node changes a profile"));
+        }
         let user_id = edit.user_id.clone();
         if self.change(caller, move |change| change.edit_profile(edit)).await? {
             tokio::spawn(self.clone().tell_remaining_friends(user_id));
@@ -101,6 +105,11 @@ impl Services {
         }
         self.resume_dismissals()?;
         self.resume_mentions()
+    }
+
+    /// As [`tell_remaining_friends`](Self::tell_remaining_friends), from within a change.
+    pub(crate) fn tell_friends_later(&self, user_id: String) {
+        self.inner.runtime.spawn(self.clone().tell_remaining_friends(user_id));
     }
 
     /// Tells the friends who have not yet been told of a new name or face, some at a time so that
@@ -142,8 +151,8 @@ fn given(text: &Option<StringValue>) -> &str {
 }
 
 impl Change<'_, '_> {
-    /// Returns whether friends are left to be told.
-    fn edit_profile(&mut self, edit: UserInfoWithEx) -> Result<bool> {
+    /// Changes a profile; returns whether friends are left to be told.
+    pub(crate) fn edit_profile(&mut self, edit: UserInfoWithEx) -> Result<bool> {
         let before = must_exist(self.tx, &edit.user_id)?;
         let mut user = before.clone();
         if let Some(nickname) = edit.nickname {
@@ -160,6 +169,7 @@ impl Change<'_, '_> {
         }
         if user != before {
             schema::USERS.put(self.tx, &user.user_id, &user);
+            self.cross_profile(&user.user_id)?;
         }
         let (from, tips) =
             (self.caller.user_id.clone(), UserInfoUpdatedTips { user_id: user.user_id.clone() });

@@ -1,0 +1,73 @@
+//! The control lane: one request and one answer on a link of its own.
+
+use std::sync::Arc;
+
+use proto::federation::{Request, Response, request};
+
+use crate::frame::{MAX_CONTROL_FRAME, frames, receive, send};
+use crate::node::Shared;
+use crate::transport::{Incoming, Lane};
+use crate::{Domain, FederationError};
+
+/// Asks the node of `domain`.
+pub(crate) async fn ask(
+    shared: &Arc<Shared>,
+    domain: &Domain,
+    body: request::Body,
+) -> Result<Response, FederationError> {
+    shared.settings.policy.check(domain)?;
+    let (key, addresses) = shared.trust.route(domain).await?;
+    let link = shared.transport.open(key, addresses, Lane::Control).await?;
+    let mut frames = frames(link, MAX_CONTROL_FRAME);
+    let request = Request {
+        origin: shared.settings.domain.to_string(),
+        audience: domain.to_string(),
+        document: Some(shared.document()),
+        body: Some(body),
+    };
+    send(&mut frames, &request).await?;
+    let response: Response = receive(&mut frames, shared.settings.timing.answer).await?;
+    match response.bye {
+        Some(bye) => Err(bye.into()),
+        None => Ok(response),
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(), FederationError> {
+    let mut frames = frames(incoming.link, MAX_CONTROL_FRAME);
+    let response = match answer(&shared, &mut frames, incoming.peer).await {
+        Ok(response) => response,
+        Err(error) => {
+            let bye = Response { bye: error.bye(), ..Response::default() };
+            let _ = send(&mut frames, &bye).await;
+            return Err(error);
+        }
+    };
+    send(&mut frames, &response).await
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    frames: &mut crate::frame::Frames,
+    key: crate::PublicKey,
+) -> Result<Response, FederationError> {
+    let request: Request = receive(frames, shared.settings.timing.answer).await?;
+    let Request { origin, audience, document, body } = request;
+    let own = &shared.settings.domain;
+    if audience != own.as_str() {
+        let reason = format!("this is {own}");
+        let code = proto::federation::ByeCode::ByeAudience;
+        return Err(FederationError::Bye { code, reason });
+    }
+    let origin: Domain = origin.parse()?;
+    if origin == *own {
+        return Err(FederationError::Identity(origin));
+    }
+    shared.settings.policy.check(&origin)?;
+    shared.trust.authenticate(&origin, &key, document).await?;
+    let Some(body) = body else {
+        return Err(FederationError::Protocol("a request that this node does not know".into()));
+    };
+    Ok(shared.rules.answer(&origin, body).await)
+}

@@ -1,0 +1,107 @@
+use std::io;
+
+use proto::federation::{Bye, ByeCode};
+use proto::qualified::BadId;
+use store::StoreError;
+
+use crate::Domain;
+
+/// Why something between nodes did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FederationError {
+    /// Not an identity file.
+    #[error("the key file cannot be used: {0}")]
+    KeyFile(String),
+    /// Not a peer ID of an ed25519 key.
+    #[error("{0:?} is not the peer ID of an ed25519 key")]
+    PeerId(String),
+    /// Not an address that the transport can reach.
+    #[error("{address:?} is not an address of a node: {reason}")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not a domain, or not an ID.
+    #[error(transparent)]
+    Id(#[from] BadId),
+    /// A node document that does not hold.
+    #[error("the node document of {domain} does not hold: {reason}")]
+    Document {
+        /// The domain it should speak for.
+        domain: Domain,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing says which key speaks for the domain.
+    #[error("no key of {0} is known: pin one, or let it serve its node document")]
+    Unknown(Domain),
+    /// The key of the connection does not speak for the domain.
+    #[error("this key does not speak for {0}")]
+    Identity(Domain),
+    /// Nobody says where the node is.
+    #[error("no address of {0} is known")]
+    NoAddress(Domain),
+    /// One of the two nodes does not deal with the other.
+    #[error("{0}")]
+    Policy(String),
+    /// One side hung up and said why.
+    #[error("the stream ended ({code:?}): {reason}")]
+    Bye {
+        /// Its code.
+        code: ByeCode,
+        /// Its words.
+        reason: String,
+    },
+    /// What came is not what the protocol allows.
+    #[error("the other node broke the protocol: {0}")]
+    Protocol(String),
+    /// The link failed.
+    #[error("the link failed: {0}")]
+    Link(#[from] io::Error),
+    /// The other node did not answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl FederationError {
+    /// What to tell the other side before hanging up; `None` where it is gone or to blame no more.
+    pub(crate) fn bye(&self) -> Option<Bye> {
+        let code = match self {
+            Self::Document { .. } | Self::Unknown(_) | Self::Identity(_) => ByeCode::ByeIdentity,
+            Self::Policy(_) => ByeCode::ByePolicy,
+            Self::Protocol(_) | Self::Id(_) => ByeCode::ByeMalformed,
+            Self::Bye { code, reason } => {
+                return Some(Bye { code: (*code).into(), reason: reason.clone() });
+            }
+            Self::Store(_) => {
+                let reason = "the node cannot store events now".to_owned();
+                return Some(Bye { code: ByeCode::ByeInternal.into(), reason });
+            }
+            _ => return None,
+        };
+        Some(Bye { code: code.into(), reason: self.to_string() })
+    }
+}
+
+impl From<Bye> for FederationError {
+    fn from(bye: Bye) -> Self {
+        let reason = bye.reason.chars().filter(|c| !c.is_control()).take(200).collect();
+        Self::Bye { code: bye.code(), reason }
+    }
+}
+
+/// Why a request to another node has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{domain} cannot be asked: {reason}")]
+pub struct AskError {
+    /// The other node.
+    pub domain: Domain,
+    /// Why not.
+    pub reason: String,
+}

@@ -1,0 +1,133 @@
+//! What goes on between this node and each other one.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// State of the stream of events to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// There was nothing to send since the start.
+    #[default]
+    Idle,
+    /// A link is being opened.
+    Connecting,
+    /// Events flow.
+    Up,
+    /// The last try failed; the next one follows.
+    Waiting,
+}
+
+/// One other node, as operators see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerReport {
+    /// Its domain.
+    pub domain: String,
+    /// State of the stream to it.
+    pub state: LinkState,
+    /// Events that wait for it.
+    pub queued: u64,
+    /// Events that it has made durable, in all.
+    pub delivered: u64,
+    /// Events that came from it since the start.
+    pub received: u64,
+    /// Events in quarantine that came from it.
+    pub quarantined: u64,
+    /// What was refused since the start, by whom and why: counts by code.
+    pub refusals: Refusals,
+    /// Peer ID of the key under which it is reached.
+    pub peer_id: Option<String>,
+    /// The operator pinned a key.
+    pub pinned: bool,
+    /// Where it is reached, as multiaddrs.
+    pub addresses: Vec<String>,
+    /// Why the last try failed.
+    pub last_error: Option<String>,
+}
+
+/// Refused events, by error code.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Refusals {
+    /// Events from there that this node refused.
+    pub here: BTreeMap<i32, u64>,
+    /// Events from here that the other node refused.
+    pub there: BTreeMap<i32, u64>,
+    /// Links from there that this node refused, by what it said.
+    pub links: BTreeMap<String, u64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Peer {
+    /// Something was queued.
+    pub(crate) wake: Notify,
+    /// It has just shown that it can be reached.
+    pub(crate) reachable: Notify,
+    /// The worker runs.
+    pub(crate) working: AtomicBool,
+    pub(crate) received: AtomicU64,
+    status: Mutex<Status>,
+}
+
+#[derive(Default)]
+struct Status {
+    state: LinkState,
+    refusals: Refusals,
+    last_error: Option<String>,
+    /// Ends the link on which events come in.
+    inbound: Option<CancellationToken>,
+}
+
+/// Kinds of refused links that are told apart.
+const MOST_KINDS: usize = 32;
+
+impl Peer {
+    pub(crate) fn set_state(&self, state: LinkState) {
+        self.status.lock().state = state;
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.status.lock().state == LinkState::Up
+    }
+
+    pub(crate) fn failed(&self, reason: String) {
+        let mut status = self.status.lock();
+        status.state = LinkState::Waiting;
+        status.last_error = Some(reason);
+    }
+
+    pub(crate) fn refused_here(&self, code: i32) {
+        *self.status.lock().refusals.here.entry(code).or_default() += 1;
+    }
+
+    pub(crate) fn refused_there(&self, code: i32) {
+        *self.status.lock().refusals.there.entry(code).or_default() += 1;
+    }
+
+    pub(crate) fn refused_link(&self, reason: &str) {
+        let links = &mut self.status.lock().refusals.links;
+        let kind = if links.len() < MOST_KINDS { reason } else { "other" };
+        *links.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Takes over the one inbound stream of events; the one before it ends.
+    pub(crate) fn take_over(&self) -> CancellationToken {
+        let mine = CancellationToken::new();
+        if let Some(before) = self.status.lock().inbound.replace(mine.clone()) {
+            before.cancel();
+        }
+        mine
+    }
+
+    pub(crate) fn fill(&self, report: &mut PeerReport) {
+        let status = self.status.lock();
+        report.state = status.state;
+        report.refusals = status.refusals.clone();
+        report.last_error.clone_from(&status.last_error);
+        report.received = self.received.load(Ordering::Relaxed);
+    }
+}

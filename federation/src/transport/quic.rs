@@ -1,0 +1,242 @@
+//! Links over QUIC, by libp2p.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder};
+use libp2p_stream::Control;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Incoming, Lane, Link, Transport};
+use crate::identity::Identity;
+use crate::peer_id;
+use crate::{FederationError, PublicKey};
+
+/// Time for a connection to be made.
+const DIAL: Duration = Duration::from_secs(10);
+/// Time after which a connection without streams is closed.
+const IDLE: Duration = Duration::from_secs(60);
+/// Dials that may wait for the swarm.
+const COMMANDS: usize = 256;
+
+/// How much other nodes may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections that others opened.
+    pub incoming: u32,
+    /// Streams that one connection may have open.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { incoming: 1_024, streams: 256 }
+    }
+}
+
+/// Connections with one peer: both nodes may dial in the same moment.
+const PER_PEER: u32 = 4;
+/// Handshakes that others have begun.
+const PENDING: u32 = 128;
+/// Unread bytes of one stream.
+const STREAM_BYTES: u32 = 2 << 20;
+/// Unread bytes of one connection.
+const CONNECTION_BYTES: u32 = 4 << 20;
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    streams: libp2p_stream::Behaviour,
+    limits: connection_limits::Behaviour,
+}
+
+struct Dial {
+    peer: PeerId,
+    addresses: Vec<Multiaddr>,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+/// The QUIC endpoint of this node.
+pub struct Quic {
+    dials: mpsc::Sender<Dial>,
+    control: Control,
+    addresses: Vec<String>,
+}
+
+impl Quic {
+    /// Listens on UDP `listen` with the key of `identity`; links that others open go to `incoming`.
+    ///
+    /// The endpoint runs until `stop`.
+    pub async fn start(
+        identity: &Identity,
+        listen: std::net::SocketAddr,
+        limits: Limits,
+        incoming: mpsc::Sender<Incoming>,
+        stop: CancellationToken,
+    ) -> Result<Self, FederationError> {
+        let mut swarm = swarm(identity, limits)?;
+        let address = Multiaddr::from(listen.ip())
+            .with(libp2p::multiaddr::Protocol::Udp(listen.port()))
+            .with(libp2p::multiaddr::Protocol::QuicV1);
+        let refused = |reason: String| FederationError::Address {
+            address: listen.to_string(),
+            reason,
+        };
+        swarm.listen_on(address).map_err(|error| refused(error.to_string()))?;
+        let first = tokio::time::timeout(DIAL, async {
+            loop {
+                match swarm.select_next_some().await {
+                    SwarmEvent::NewListenAddr { address, .. } => return Ok(address),
+                    SwarmEvent::ListenerClosed { reason: Err(error), .. }
+                    | SwarmEvent::ListenerError { error, .. } => return Err(error),
+                    _ => {}
+                }
+            }
+        });
+        let first = first.await.map_err(|_| FederationError::Timeout)??;
+        let control = swarm.behaviour().streams.new_control();
+        for lane in Lane::ALL {
+            accept(control.clone(), lane, incoming.clone())?;
+        }
+        let (dials, waiting) = mpsc::channel(COMMANDS);
+        tokio::spawn(run(swarm, waiting, stop));
+        Ok(Self { dials, control, addresses: vec![first.to_string()] })
+    }
+
+    /// Addresses on which it listens, as multiaddrs.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    async fn dial(&self, peer: PeerId, addresses: Vec<String>) -> io::Result<()> {
+        let addresses = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        let (done, dialled) = oneshot::channel();
+        let closed = || io::Error::other("the transport has stopped");
+        self.dials.send(Dial { peer, addresses, done }).await.map_err(|_| closed())?;
+        dialled.await.map_err(|_| closed())?
+    }
+}
+
+impl Transport for Quic {
+    fn open(
+        &self,
+        peer: PublicKey,
+        addresses: Vec<String>,
+        lane: Lane,
+    ) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+        Box::pin(async move {
+            let peer = peer_id::to_libp2p(&peer).map_err(io::Error::other)?;
+            let connected = tokio::time::timeout(DIAL, self.dial(peer, addresses));
+            connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let mut control = self.control.clone();
+            let open = control.open_stream(peer, StreamProtocol::new(lane.protocol()));
+            let stream = tokio::time::timeout(DIAL, open)
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+                .map_err(io::Error::other)?;
+            Ok(Box::new(stream.compat()) as Box<dyn Link>)
+        })
+    }
+}
+
+fn swarm(identity: &Identity, limits: Limits) -> Result<Swarm<Behaviour>, FederationError> {
+    let keypair = Keypair::ed25519_from_bytes(identity.seed())
+        .map_err(|error| FederationError::KeyFile(error.to_string()))?;
+    let streams = limits.streams;
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING))
+        .with_max_established_incoming(Some(limits.incoming))
+        .with_max_established_per_peer(Some(PER_PEER));
+    let behaviour = Behaviour {
+        streams: libp2p_stream::Behaviour::new(),
+        limits: connection_limits::Behaviour::new(limits),
+    };
+    let built = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_quic_config(move |mut config| {
+            config.max_concurrent_stream_limit = streams;
+            config.max_stream_data = STREAM_BYTES;
+            config.max_connection_data = CONNECTION_BYTES;
+            config
+        })
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| FederationError::KeyFile(error.to_string()))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE));
+    Ok(built.build())
+}
+
+/// Hands over the links of one lane. libp2p drops those that are not taken at once.
+fn accept(
+    mut control: Control,
+    lane: Lane,
+    incoming: mpsc::Sender<Incoming>,
+) -> Result<(), FederationError> {
+    let protocol = StreamProtocol::new(lane.protocol());
+    let mut streams = control.accept(protocol).map_err(|e| io::Error::other(e.to_string()))?;
+    tokio::spawn(async move {
+        while let Some((peer, stream)) = streams.next().await {
+            let Some(peer) = peer_id::from_libp2p(&peer) else { continue };
+            let link = Box::new(stream.compat());
+            if incoming.try_send(Incoming { peer, lane, link }).is_err() {
+                tracing::debug!(?lane, "a link came while too many wait");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Drives the connections.
+async fn run(mut swarm: Swarm<Behaviour>, mut dials: mpsc::Receiver<Dial>, stop: CancellationToken) {
+    let mut waiting: HashMap<PeerId, Vec<oneshot::Sender<io::Result<()>>>> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(Dial { peer, addresses, done }) = dials.recv() => {
+                if swarm.is_connected(&peer) {
+                    let _ = done.send(Ok(()));
+                    continue;
+                }
+                let under_way = waiting.entry(peer).or_default();
+                under_way.retain(|waiter| !waiter.is_closed());
+                under_way.push(done);
+                let options = DialOpts::peer_id(peer).addresses(addresses).build();
+                match swarm.dial(options) {
+                    Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+                    Err(error) => settle(&mut waiting, &peer, Some(&error.to_string())),
+                }
+            }
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                    settle(&mut waiting, &peer_id, None);
+                }
+                SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                    settle(&mut waiting, &peer, Some(&error.to_string()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Answers those who wait for a connection.
+fn settle(
+    waiting: &mut HashMap<PeerId, Vec<oneshot::Sender<io::Result<()>>>>,
+    peer: &PeerId,
+    failure: Option<&str>,
+) {
+    for waiter in waiting.remove(peer).unwrap_or_default() {
+        let outcome = match failure {
+            None => Ok(()),
+            Some(reason) => Err(io::Error::new(io::ErrorKind::NotConnected, reason.to_owned())),
+        };
+        let _ = waiter.send(outcome);
+    }
+}

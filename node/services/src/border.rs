@@ -1,0 +1,156 @@
+//! The border to other nodes: messages with qualified IDs outside, and as clients see them inside.
+//!
+//! Inside, an ID of this node is bare and one of another node is in the client form
+//! (`bob@beta_example`); outside, every ID is qualified. Besides the envelope of a message, IDs
+//! stand in its content: in quoted, merged and mentioning messages and in cards.
+
+mod json;
+
+use proto::qualified::{BadId, Domain, localise, qualify};
+use proto::sdkws::MsgData;
+
+/// Members of a JSON object whose text, or whose list of texts, is IDs.
+const ID_KEYS: [&str; 9] = [
+    "sendID",
+    "recvID",
+    "groupID",
+    "userID",
+    "atUserID",
+    "atUserList",
+    "sourceMessageSendID",
+    "revokerID",
+    "ownerUserID",
+];
+/// Members that hold whole messages, whose content is JSON within a text.
+const MESSAGE_KEYS: [&str; 2] = ["quoteMessage", "multiMessage"];
+
+/// Stands for everybody in a group, in place of a user ID.
+const EVERYBODY: &str = "AtAllTag";
+
+/// A message on its way to another node.
+pub(crate) fn outbound(message: MsgData, own: &Domain) -> Result<MsgData, BadId> {
+    cross(message, |id| qualify(id, own))
+}
+
+/// A message that came from another node.
+pub(crate) fn inbound(message: MsgData, own: &Domain) -> Result<MsgData, BadId> {
+    cross(message, |id| localise(id, own))
+}
+
+fn cross(
+    mut message: MsgData,
+    crossed: impl Fn(&str) -> Result<String, BadId>,
+) -> Result<MsgData, BadId> {
+    let id = |id: &str| if id == EVERYBODY { Ok(id.to_owned()) } else { crossed(id) };
+    message.send_id = id(&message.send_id)?;
+    for field in [&mut message.recv_id, &mut message.group_id] {
+        if !field.is_empty() {
+            *field = id(field)?;
+        }
+    }
+    for at in &mut message.at_user_id_list {
+        if let Ok(id) = id(at) {
+            *at = id;
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(&message.content)
+        && let Some(changed) = content(text, &id, 0)
+    {
+        message.content = changed.into();
+    }
+    Ok(message)
+}
+
+/// Contents within contents that are looked into.
+const MAX_NESTING: usize = 8;
+
+/// The content with its IDs replaced; `None` if nothing is.
+fn content(
+    text: &str,
+    id: &impl Fn(&str) -> Result<String, BadId>,
+    nesting: usize,
+) -> Option<String> {
+    json::replace_texts(text, &mut |path, value| {
+        let key = path.last()?;
+        if ID_KEYS.contains(&key.as_str()) {
+            return id(value).ok().filter(|crossed| crossed != value);
+        }
+        let in_message = path.iter().any(|key| MESSAGE_KEYS.contains(&key.as_str()));
+        if key == "content" && in_message && nesting < MAX_NESTING {
+            return content(value, id, nesting + 1);
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        name.parse().expect("a domain")
+    }
+
+    fn message(content: &str) -> MsgData {
+        MsgData {
+            send_id: "alice".into(),
+            recv_id: "bob@beta_example".into(),
+            content: content.as_bytes().to_vec().into(),
+            at_user_id_list: vec!["carol@gamma_example".into(), "AtAllTag".into()],
+            ..MsgData::default()
+        }
+    }
+
+    fn text(message: &MsgData) -> &str {
+        std::str::from_utf8(&message.content).expect("a text")
+    }
+
+    #[test]
+    fn ids_in_envelope_and_content_cross_both_ways() {
+        let (alpha, beta) = (domain("alpha.example"), domain("beta.example"));
+        let inner = r#"{\"atUserList\":[\"alice\",\"bob@beta_example\"]}"#;
+        let quote = format!(
+            r#"{{"text":"alice",  "quoteMessage":{{"sendID":"bob@beta_example","content":"{inner}"}}}}"#
+        );
+        let sent = message(&quote);
+        let outside = outbound(sent.clone(), &alpha).expect("crosses");
+        assert_eq!((&*outside.send_id, &*outside.recv_id), ("alice@alpha.example", "bob@beta.example"));
+        assert_eq!(outside.at_user_id_list, ["carol@gamma.example", "AtAllTag"]);
+        assert!(text(&outside).contains(r#"{"text":"alice",  "quoteMessage":{"sendID":"bob@beta.example""#));
+        assert!(text(&outside).contains(r#"[\"alice@alpha.example\",\"bob@beta.example\"]"#));
+        let there = inbound(outside.clone(), &beta).expect("crosses");
+        assert_eq!((&*there.send_id, &*there.recv_id), ("alice@alpha_example", "bob"));
+        assert!(text(&there).contains(r#"[\"alice@alpha_example\",\"bob\"]"#));
+        assert_eq!(outbound(there, &beta).expect("crosses"), outside);
+        assert_eq!(inbound(outside, &alpha).expect("crosses"), sent);
+    }
+
+    #[test]
+    fn what_is_no_id_stays() {
+        let alpha = domain("alpha.example");
+        for content in [r#"{"content":"sendID bob"}"#, "no JSON", r#"{"userID":"no ID!"}"#, ""] {
+            let outside = outbound(message(content), &alpha).expect("crosses");
+            assert_eq!(text(&outside), content);
+        }
+        assert!(inbound(message(""), &alpha).is_err(), "a bare ID never comes from outside");
+    }
+
+    proptest! {
+        #[test]
+        fn outside_form_survives_a_stay(local in "[a-z0-9_]{1,8}", other in "[a-z]{1,5}\\.[a-z]{1,5}") {
+            let (alpha, beta) = (domain("alpha.example"), domain("beta.example"));
+            let sent = MsgData {
+                send_id: local.clone(),
+                recv_id: format!("{local}@{}", other.replace('.', "_")),
+                content: format!(r#"{{"userID":"{local}","nickname":"{local}"}}"#).into_bytes().into(),
+                ..MsgData::default()
+            };
+            let outside = outbound(sent.clone(), &alpha).expect("crosses");
+            let there = inbound(outside.clone(), &beta).expect("crosses");
+            prop_assert_eq!(outbound(there, &beta).expect("crosses"), outside.clone());
+            prop_assert_eq!(inbound(outside, &alpha).expect("crosses"), sent);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What the rules say to other nodes and what they do with what those say.
+//!
+//! A change that concerns somebody elsewhere queues an event in its own transaction. An event that
+//! comes in runs through the same rules as a request of a client, with the user of the other node
+//! as the caller.
+
+mod chat;
+mod friend;
+mod profile;
+mod request;
+mod verdict;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use prost::Message;
+use proto::federation::{Event, EventKind, Refusal, Response, request as asked};
+use proto::qualified::{BadId, Domain, home_of, is_remote, localise, qualify, typed};
+use store::record::{Quarantined, Queued};
+use store::{StoreError, Tx, View, outbox, schema};
+
+use crate::access::Caller;
+use crate::change::Change;
+use crate::error::{Result, ServiceError};
+use crate::{Services, platform};
+
+pub(crate) use verdict::Verdicts;
+
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The other nodes, as the rules reach them.
+pub trait OtherNodes: Send + Sync {
+    /// Something was queued for the node of `domain`.
+    fn wake(&self, domain: &Domain);
+
+    /// Asks the node of `domain`; an error says why there is no answer.
+    fn ask<'a>(
+        &'a self,
+        domain: &'a Domain,
+        request: asked::Body,
+    ) -> BoxFuture<'a, std::result::Result<Response, String>>;
+}
+
+/// Why an event is not applied.
+enum Trouble {
+    /// The rules say no; the other node is told.
+    Refused(ServiceError),
+    /// It cannot be understood; it is put aside.
+    Bad(String),
+    /// The node cannot do it now; it comes again.
+    Later(StoreError),
+}
+
+impl From<ServiceError> for Trouble {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Store(
+                error @ (StoreError::TooLarge { .. } | StoreError::ConversationTaken(_)),
+            ) => Self::Refused(ServiceError::args(error.to_string())),
+            ServiceError::Store(error) => Self::Later(error),
+            ServiceError::Internal(reason) => Self::Bad(reason),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+impl From<BadId> for Trouble {
+    fn from(error: BadId) -> Self {
+        Self::Bad(error.to_string())
+    }
+}
+
+impl From<prost::DecodeError> for Trouble {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Bad(error.to_string())
+    }
+}
+
+impl From<BadId> for ServiceError {
+    fn from(error: BadId) -> Self {
+        Self::args(error.to_string())
+    }
+}
+
+impl Services {
+    /// Connects the rules to the other nodes; once.
+    pub fn federate(&self, others: Arc<dyn OtherNodes>) {
+        if self.inner.others.set(others).is_err() {
+            tracing::error!("the rules are connected to other nodes already");
+        }
+    }
+
+    /// Domain of this node, if it federates.
+    pub(crate) fn domain(&self) -> Option<&Domain> {
+        self.settings().domain.as_ref()
+    }
+
+    /// An ID as a person may have typed it, in the form of clients.
+    pub(crate) fn typed(&self, id: &str) -> String {
+        self.domain().map_or_else(|| id.to_owned(), |own| typed(id, own))
+    }
+
+    /// Asks the node of another domain.
+    async fn ask(&self, domain: &Domain, request: asked::Body) -> Result<Response> {
+        let unreachable = |reason: String| {
+            ServiceError::Unreachable(format!("{domain} cannot be reached: {reason}"))
+        };
+        let Some(others) = self.inner.others.get() else {
+            return Err(unreachable("this node does not federate".into()));
+        };
+        let response = others.ask(domain, request).await.map_err(unreachable)?;
+        if response.code != 0 {
+            let Response { code, reason, .. } = response;
+            return Err(ServiceError::Elsewhere { code, reason });
+        }
+        Ok(response)
+    }
+
+    /// Writes out an event that was queued for another node.
+    pub fn write_out(
+        &self,
+        view: &View<'_>,
+        queued: &Queued,
+    ) -> std::result::Result<Event, StoreError> {
+        let Queued { kind, body, time, .. } = queued.clone();
+        let event = Event { kind, body, time_ms: time };
+        if queued.conversation == 0 {
+            return Ok(event);
+        }
+        match self.domain() {
+            Some(own) => chat::write_out(view, queued, own, event),
+            None => Ok(event),
+        }
+    }
+
+    /// Applies events of the node of `origin` in one transaction, which `begin` begins; returns
+    /// those that the rules refuse. What cannot be understood goes into quarantine.
+    pub async fn apply_events(
+        &self,
+        origin: &Domain,
+        begin: impl FnOnce(&mut Tx<'_>) -> std::result::Result<Vec<(u64, Event)>, StoreError>
+        + Send
+        + 'static,
+    ) -> std::result::Result<Vec<Refusal>, StoreError> {
+        let (name, origin) = (origin.to_string(), origin.clone());
+        let caller = Caller::other_node(&name);
+        let applied = self.change(&caller, move |change| {
+            let epoch = |tx: &Tx<'_>| Ok::<_, StoreError>(outbox::cursor(tx, &name)?.epoch);
+            let mut refusals = Vec::new();
+            for (seq, event) in begin(change.tx)? {
+                match change.attempt(|change| change.apply(&origin, seq, &event)) {
+                    Ok(()) => {}
+                    Err(Trouble::Later(error)) => return Err(error.into()),
+                    Err(Trouble::Refused(error)) => {
+                        let (code, reason) = (error.code(), error.to_string());
+                        refusals.push(Refusal { seq, code, reason });
+                    }
+                    Err(Trouble::Bad(reason)) => {
+                        tracing::warn!(%origin, seq, kind = event.kind, reason, "put aside");
+                        let put_aside = Quarantined {
+                            kind: event.kind,
+                            body: event.body,
+                            time: event.time_ms,
+                            received: change.now,
+                            reason,
+                        };
+                        let epoch = epoch(change.tx)?;
+                        schema::QUARANTINE.put(change.tx, (&name, epoch, seq), &put_aside);
+                    }
+                }
+            }
+            Ok(refusals)
+        });
+        applied.await.map_err(|error| match error {
+            ServiceError::Store(error) => error,
+            other => StoreError::Engine(other.to_string()),
+        })
+    }
+
+    /// The node of `destination` has all events up to `seq`, but refuses some: removes them and
+    /// tells those concerned.
+    pub async fn events_acknowledged(
+        &self,
+        destination: &Domain,
+        seq: u64,
+        refusals: Vec<Refusal>,
+    ) -> std::result::Result<(), StoreError> {
+        let (name, destination) = (destination.to_string(), destination.clone());
+        let caller = Caller::other_node(&name);
+        let done = self.change(&caller, move |change| {
+            for refusal in refusals {
+                let queued = schema::OUTBOX.get(change.tx, (&name, refusal.seq))?;
+                let Some(queued) = queued else { continue };
+                match change.attempt(|change| change.refused(&destination, &queued, &refusal)) {
+                    Err(Trouble::Later(error)) => return Err(error.into()),
+                    Err(Trouble::Refused(error)) => {
+                        tracing::warn!(%destination, %error, "a refusal has no effect");
+                    }
+                    Err(Trouble::Bad(reason)) => {
+                        tracing::warn!(%destination, reason, "a refusal has no effect");
+                    }
+                    Ok(()) => {}
+                }
+            }
+            Ok(change.tx.acknowledge(&name, seq)?)
+        });
+        done.await.map_err(|error| match error {
+            ServiceError::Store(error) => error,
+            other => StoreError::Engine(other.to_string()),
+        })
+    }
+}
+
+impl Caller {
+    /// Another node, on its own behalf.
+    fn other_node(domain: &str) -> Self {
+        Self::of_other_node(String::new(), domain)
+    }
+
+    /// A user of another node; `operation` traces what comes of it.
+    fn of_other_node(user_id: String, operation: &str) -> Self {
+        Self {
+            user_id,
+            platform_id: platform::NONE,
+            operation_id: operation.to_owned(),
+            is_admin: false,
+        }
+    }
+}
+
+impl Change<'_, '_> {
+    /// Domain of this node.
+    fn own_domain(&self) -> Result<Domain> {
+        let own = self.services.domain().cloned();
+        own.ok_or_else(|| ServiceError::Internal("this node does not federate".into()))
+    }
+
+    /// Queues an event for the node of `domain`.
+    fn tell_node(
+        &mut self,
+        domain: &Domain,
+        kind: EventKind,
+        body: &impl Message,
+    ) -> Result<()> {
+        let body = body.encode_to_vec().into();
+        self.queue(domain, &Queued { kind: kind as u32, body, time: self.now, ..Queued::default() })
+    }
+
+    fn queue(&mut self, domain: &Domain, event: &Queued) -> Result<()> {
+        self.tx.queue(domain.as_str(), event)?;
+        let (services, domain) = (self.services.clone(), domain.clone());
+        self.tx.after_commit(move || {
+            if let Some(others) = services.inner.others.get() {
+                others.wake(&domain);
+            }
+        });
+        Ok(())
+    }
+
+    /// The qualified form of an ID of clients.
+    fn qualified(&self, id: &str) -> Result<String> {
+        Ok(qualify(id, &self.own_domain()?)?)
+    }
+
+    /// The ID of a user of this node, from its qualified form.
+    fn local_user(&self, qualified: &str) -> std::result::Result<String, Trouble> {
+        let id = localise(qualified, &self.own_domain()?)?;
+        if is_remote(&id) {
+            return Err(Trouble::Bad(format!("{qualified} is not a user of this node")));
+        }
+        Ok(id)
+    }
+
+    /// The ID of a user of the node of `origin`, from its qualified form.
+    fn user_of(
+        &self,
+        origin: &Domain,
+        qualified: &str,
+    ) -> std::result::Result<String, Trouble> {
+        let id = localise(qualified, &self.own_domain()?)?;
+        if home_of(&id).as_ref() != Some(origin) {
+            return Err(Trouble::Bad(format!("{qualified} is not a user of {origin}")));
+        }
+        Ok(id)
+    }
+
+    /// Runs `work`; if it fails, nothing of it is kept.
+    fn attempt<E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let savepoint = self.tx.savepoint();
+        let deliveries = self.delivery_count();
+        let mut done = work(self);
+        if let (Ok(()), Some(StoreError::TooLarge { what, table, bytes, limit })) =
+            (&done, self.tx.refusal())
+        {
+            let (what, table, bytes, limit) = (*what, *table, *bytes, *limit);
+            done = Err(StoreError::TooLarge { what, table, bytes, limit }.into());
+        }
+        if done.is_err() {
+            self.tx.go_back(&savepoint);
+            self.forget_deliveries(deliveries);
+        }
+        done
+    }
+
+    /// Runs `work` as something that a user of another node does.
+    fn as_user<T, E>(
+        &mut self,
+        user_id: &str,
+        work: impl FnOnce(&mut Change<'_, '_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let caller = Caller::of_other_node(user_id.to_owned(), &self.caller.operation_id);
+        self.with_caller(&caller, work)
+    }
+
+    fn apply(
+        &mut self,
+        origin: &Domain,
+        seq: u64,
+        event: &Event,
+    ) -> std::result::Result<(), Trouble> {
+        let body = event.body.clone();
+        let operation = format!("{origin}/{seq}");
+        let caller = Caller::of_other_node(String::new(), &operation);
+        self.with_caller(&caller, |change| match EventKind::try_from(event.kind.cast_signed()) {
+            Ok(EventKind::EventNothing) => Ok(()),
+            Ok(EventKind::EventProfile) => change.profile_changed(origin, Message::decode(body)?),
+            Ok(EventKind::EventFriendRequest) => {
+                change.friend_requested(origin, Message::decode(body)?)
+            }
+            Ok(EventKind::EventFriendAnswer) => {
+                change.friend_answered(origin, &Message::decode(body)?)
+            }
+            Ok(EventKind::EventFriendDeleted) => {
+                change.friend_deleted(origin, &Message::decode(body)?)
+            }
+            Ok(EventKind::EventChat) => change.chat_received(origin, Message::decode(body)?),
+            Ok(EventKind::EventRevoke) => change.chat_revoked(origin, &Message::decode(body)?),
+            Ok(EventKind::EventRead) => change.chat_read(origin, &Message::decode(body)?),
+            Ok(EventKind::EventDelete) => change.chat_deleted(origin, &Message::decode(body)?),
+            Ok(EventKind::EventClear) => change.chat_cleared(origin, &Message::decode(body)?),
+            Err(_) => Err(Trouble::Bad(format!("events of kind {} are not known", event.kind))),
+        })
+    }
+
+    /// The node of `destination` refuses an event.
+    fn refused(
+        &mut self,
+        destination: &Domain,
+        queued: &Queued,
+        refusal: &Refusal,
+    ) -> std::result::Result<(), Trouble> {
+        match EventKind::try_from(queued.kind.cast_signed()) {
+            Ok(EventKind::EventFriendRequest) => {
+                self.friend_request_refused(destination, queued, refusal)
+            }
+            Ok(EventKind::EventChat) => self.chat_refused(queued, refusal),
+            _ => Ok(()),
+        }
+    }
+}

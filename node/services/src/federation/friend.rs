@@ -1,0 +1,131 @@
+//! Friendships across nodes.
+//!
+//! Each node keeps the list of its own user, and a copy of the other user's row about that user.
+
+use prost::Message as _;
+use proto::federation::{
+    EventKind, FriendAnswer, FriendDeleted, FriendRequest, Refusal,
+};
+use proto::qualified::{Domain, home_of};
+use proto::relation::RespondFriendApplyReq;
+use store::record::Queued;
+use store::schema;
+
+use super::Trouble;
+use crate::change::Change;
+use crate::error::Result;
+use crate::friend::{AGREED, MAX_TEXT_BYTES, REFUSED, WAITING};
+use crate::user::{check_length, must_exist};
+
+type Done = std::result::Result<(), Trouble>;
+
+impl Change<'_, '_> {
+    /// Tells the other user's node of a request, if that is another one.
+    pub(crate) fn cross_friend_request(
+        &mut self,
+        from: &str,
+        to: &str,
+        message: &str,
+        ex: &str,
+    ) -> Result<()> {
+        let Some(domain) = home_of(to) else { return Ok(()) };
+        let body = FriendRequest {
+            from: Some(self.profile_of(from)?),
+            to: self.qualified(to)?,
+            message: message.to_owned(),
+            ex: ex.to_owned(),
+        };
+        self.tell_node(&domain, EventKind::EventFriendRequest, &body)
+    }
+
+    /// Tells the node of who asked of the answer, if that is another one.
+    pub(crate) fn cross_friend_answer(
+        &mut self,
+        from: &str,
+        to: &str,
+        agree: bool,
+        message: &str,
+    ) -> Result<()> {
+        let Some(domain) = home_of(from) else { return Ok(()) };
+        let body = FriendAnswer {
+            from: self.qualified(from)?,
+            to: Some(self.profile_of(to)?),
+            agree,
+            message: message.to_owned(),
+        };
+        self.tell_node(&domain, EventKind::EventFriendAnswer, &body)
+    }
+
+    /// Tells the node of a former friend, if that is another one.
+    pub(crate) fn cross_friend_deleted(&mut self, owner: &str, friend: &str) -> Result<()> {
+        let Some(domain) = home_of(friend) else { return Ok(()) };
+        let body =
+            FriendDeleted { owner: self.qualified(owner)?, friend: self.qualified(friend)? };
+        self.tell_node(&domain, EventKind::EventFriendDeleted, &body)
+    }
+
+    pub(super) fn friend_requested(&mut self, origin: &Domain, event: FriendRequest) -> Done {
+        let FriendRequest { from, to, message, ex } = event;
+        check_length("message", &message, MAX_TEXT_BYTES)?;
+        check_length("ex", &ex, MAX_TEXT_BYTES)?;
+        let to = self.local_user(&to)?;
+        must_exist(self.tx, &to)?;
+        let from = self.note_profile(origin, from.unwrap_or_default())?;
+        self.as_user(&from, |change| change.request_friendship(&from, &to, message, ex))?;
+        Ok(())
+    }
+
+    pub(super) fn friend_answered(&mut self, origin: &Domain, event: &FriendAnswer) -> Done {
+        let FriendAnswer { from, to, agree, message } = event;
+        check_length("message", message, MAX_TEXT_BYTES)?;
+        let from = self.local_user(from)?;
+        let to = self.user_of(origin, &to.as_ref().map_or("", |to| &to.user_id)).and_then(|_| {
+            self.note_profile(origin, to.clone().unwrap_or_default())
+        })?;
+        let handle_result = if *agree { AGREED } else { REFUSED };
+        let request = schema::FRIEND_REQUESTS.get(self.tx, (&to, &from))?;
+        if request.is_some_and(|request| request.handle_result == handle_result) {
+            // Both agreed to the other's request in the same moment.
+            return Ok(());
+        }
+        let request = RespondFriendApplyReq {
+            from_user_id: from,
+            to_user_id: to.clone(),
+            handle_result,
+            handle_msg: message.clone(),
+        };
+        self.as_user(&to, |change| change.answer_request(&request))?;
+        Ok(())
+    }
+
+    pub(super) fn friend_deleted(&mut self, origin: &Domain, event: &FriendDeleted) -> Done {
+        let owner = self.user_of(origin, &event.owner)?;
+        let friend = self.local_user(&event.friend)?;
+        schema::FRIENDS.delete(self.tx, (&owner, &friend));
+        Ok(())
+    }
+
+    /// The other node does not take a request: whoever asked sees it as declined.
+    pub(super) fn friend_request_refused(
+        &mut self,
+        destination: &Domain,
+        queued: &Queued,
+        refusal: &Refusal,
+    ) -> Done {
+        let FriendRequest { from, to, .. } = FriendRequest::decode(queued.body.clone())?;
+        let from = self.local_user(&from.unwrap_or_default().user_id)?;
+        let to = self.user_of(destination, &to)?;
+        let request = schema::FRIEND_REQUESTS.get(self.tx, (&to, &from))?;
+        if request.is_none_or(|request| request.handle_result != WAITING) {
+            return Ok(());
+        }
+        let request = RespondFriendApplyReq {
+            from_user_id: from,
+            to_user_id: to.clone(),
+            handle_result: REFUSED,
+            handle_msg: refusal.reason.chars().take(200).collect(),
+        };
+        self.as_user(&to, |change| change.answer_request(&request))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Requests of other nodes, answered at once.
+
+use proto::federation::{Ephemeral, Profiles, Response, SendVerdict, request, response};
+use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
+use proto::sdkws::MsgData;
+use prost::Message as _;
+use std::sync::Arc;
+
+use crate::Services;
+use crate::border;
+use crate::change::audience;
+use crate::conversation_id::{self, SINGLE};
+use crate::delivery::{Delivery, Push};
+use crate::error::{Result, ServiceError};
+use crate::message::TYPING;
+
+/// Largest content of a message that is not stored, in bytes.
+const MAX_EPHEMERAL_BYTES: usize = 4_096;
+
+impl Services {
+    /// Answers a request of the node of `origin`.
+    pub async fn answer_node(&self, origin: &Domain, request: request::Body) -> Response {
+        match self.answer(origin, request).await {
+            Ok(body) => Response { body, ..Response::default() },
+            Err(error) => Response {
+                code: error.code(),
+                reason: error.to_string(),
+                ..Response::default()
+            },
+        }
+    }
+
+    async fn answer(
+        &self,
+        origin: &Domain,
+        request: request::Body,
+    ) -> Result<Option<response::Body>> {
+        match request {
+            request::Body::Profiles(request) => {
+                let profiles = self.answer_profiles(&request)?;
+                Ok(Some(response::Body::Profiles(Profiles { profiles })))
+            }
+            request::Body::MaySend(request) => {
+                let (from, to) = self.across(origin, &request.from, &request.to)?;
+                let valid_ms = self.answer_may_send(from, to)?;
+                Ok(Some(response::Body::SendVerdict(SendVerdict { valid_ms })))
+            }
+            request::Body::Withdraw(request) => {
+                let (to, from) = self.across(origin, &request.to, &request.from)?;
+                self.verdict_withdrawn(from, to);
+                Ok(None)
+            }
+            request::Body::Ephemeral(Ephemeral { message }) => {
+                self.take_ephemeral(origin, message).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The IDs of a user of `origin` and of one of this node, from their qualified forms.
+    fn across(&self, origin: &Domain, there: &str, here: &str) -> Result<(String, String)> {
+        let Some(own) = self.domain() else {
+            return Err(ServiceError::args("this node does not federate"));
+        };
+        let (there, here) = (localise(there, own)?, localise(here, own)?);
+        if home_of(&there).as_ref() != Some(origin) || is_remote(&here) {
+            return Err(ServiceError::args("not users of these nodes"));
+        }
+        Ok((there, here))
+    }
+
+    /// Tells the receiver's node of a message that is not stored; if it cannot be reached, nobody
+    /// misses it.
+    pub(crate) fn cross_ephemeral(&self, message: &MsgData) {
+        let (Some(own), Some(domain)) = (self.domain(), home_of(&message.recv_id)) else { return };
+        if message.session_type != SINGLE || is_remote(&message.send_id) {
+            return;
+        }
+        let Ok(message) = border::outbound(message.clone(), own) else { return };
+        let message = message.encode_to_vec().into();
+        let services = self.clone();
+        tokio::spawn(async move {
+            let _ = services.ask(&domain, request::Body::Ephemeral(Ephemeral { message })).await;
+        });
+    }
+
+    async fn take_ephemeral(&self, origin: &Domain, message: bytes::Bytes) -> Result<()> {
+        let message = MsgData::decode(message)
+            .map_err(|error| ServiceError::args(format!("not a message: {error}")))?;
+        let (from, to) = self.across(origin, &message.send_id, &message.recv_id)?;
+        let Some(own) = self.domain() else { return Ok(()) };
+        let mut message = border::inbound(message, own)?;
+        let shape = message.session_type == SINGLE
+            && message.options.get("history") == Some(&false)
+            && message.content_type == TYPING
+            && message.content.len() <= MAX_EPHEMERAL_BYTES;
+        if !shape {
+            return Err(ServiceError::args("only typing notices are taken without being stored"));
+        }
+        message.seq = 0;
+        message.send_time = self.now();
+        self.check_receiver(&self.store().view(), &mut message)?;
+        let conversation = conversation_id::single(&from, &to);
+        let operation = format!("{}/typing", qualify(&from, own)?);
+        let push = Push::new(&conversation, &message.encode_to_vec(), &operation);
+        let delivery = Delivery::Push(audience(&message, &[]), Arc::new(push));
+        self.inner.outbox.send(vec![delivery]).await;
+        Ok(())
+    }
+}

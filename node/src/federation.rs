@@ -1,0 +1,72 @@
+//! Starting to federate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use federation::transport::{Limits, Quic};
+use entente::bridge::{Others, RulesOf};
+use federation::{Federation, Parts, Timing, peer_id};
+use services::{Environment, Services};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::data_folder::DataFolder;
+
+/// Links of other nodes that wait to be served.
+const WAITING_LINKS: usize = 256;
+
+/// Starts to federate if a domain is configured.
+pub(crate) async fn start(
+    folder: &DataFolder,
+    config: &Config,
+    services: &Services,
+    environment: &Environment,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Federation>> {
+    let Some(domain) = services.settings().domain.clone() else { return Ok(None) };
+    let identity = folder.identity()?;
+    let listen = address(&config.federation.listen).await?;
+    let (links, incoming) = mpsc::channel(WAITING_LINKS);
+    let quic = Quic::start(&identity, listen, Limits::default(), links, stop.clone())
+        .await
+        .with_context(|| format!("cannot listen on federation.listen = {listen}"))?;
+    let addresses = if config.federation.addresses.is_empty() {
+        quic.addresses().to_vec()
+    } else {
+        let given = config.federation.addresses.iter();
+        given.map(|address| peer_id::check_address(address)).collect::<Result<_, _>>()?
+    };
+    let clock = Arc::clone(&environment.clock);
+    let federation = Federation::start(Parts {
+        settings: federation::Settings {
+            domain,
+            addresses,
+            policy: config.federation.policy()?,
+            first_use: config.federation.trust_first_use,
+            timing: Timing::default(),
+        },
+        identity,
+        store: services.store().clone(),
+        transport: Arc::new(quic),
+        incoming,
+        rules: Arc::new(RulesOf(services.clone())),
+        now: Arc::new(move || clock.now_ms()),
+        fetch: None,
+        stop: stop.clone(),
+    })
+    .await?;
+    services.federate(Arc::new(Others(federation.clone())));
+    Ok(Some(federation))
+}
+
+async fn address(listen: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = tokio::net::lookup_host(listen)
+        .await
+        .with_context(|| format!("federation.listen = {listen}"))?;
+    match found.next() {
+        Some(address) => Ok(address),
+        None => bail!("federation.listen = {listen} is no address"),
+    }
+}

@@ -1,0 +1,3 @@
+//! What the program and the tests of many nodes share.
+
+pub mod bridge;
