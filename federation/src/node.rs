@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use prost::Message as _;
 use proto::federation::{NodeDocument, Response, SignedDocument, request};
 use store::{Store, outbox, schema};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     peers: DashMap<Domain, Arc<Peer>>,
     links: DashMap<PublicKey, Arc<Semaphore>>,
+    /// Where workers run; what wakes them may come from any thread.
+    runtime: Handle,
 }
 
 impl Shared {
@@ -163,6 +166,7 @@ impl Federation {
             stop,
             peers: DashMap::new(),
             links: DashMap::new(),
+            runtime: Handle::current(),
         };
         let federation = Self { shared: Arc::new(shared) };
         tokio::spawn(federation.clone().accept(incoming));
@@ -216,7 +220,7 @@ impl Federation {
                 destination: domain.clone(),
                 peer: Arc::clone(&peer),
             };
-            tokio::spawn(worker.run());
+            self.shared.runtime.spawn(worker.run());
         }
         peer.wake.notify_one();
     }
