@@ -88,12 +88,8 @@ async fn greet(
     shared.trust.authenticate(&origin, &key, document).await?;
     let cursor = outbox::cursor(&shared.store.view(), origin.as_str())?;
     let cursor = begin_at(cursor, epoch, acknowledged);
-    let welcome = Welcome {
-        version: VERSION,
-        epoch,
-        seq: cursor.seq,
-        document: Some(shared.document()),
-    };
+    let welcome =
+        Welcome { version: VERSION, epoch, seq: cursor.seq, document: Some(shared.document()) };
     let peer = shared.peer(&origin);
     Ok((Greeted { shared: Arc::clone(shared), origin, cursor }, peer, welcome))
 }
@@ -169,14 +165,16 @@ impl Greeted {
         })
         .await
         .map_err(|_| FederationError::Protocol("a signature could not be checked".into()))?;
-        let refuse = |code, reason: &str| {
-            Err(FederationError::Bye { code, reason: reason.to_owned() })
-        };
+        let refuse =
+            |code, reason: &str| Err(FederationError::Bye { code, reason: reason.to_owned() });
         let Some(signer) = signer else {
             return refuse(ByeCode::ByeSignature, "the signature of a batch does not verify");
         };
         if !self.shared.trust.known(&self.origin)?.believes(&signer, (self.shared.now)()) {
-            return refuse(ByeCode::ByeSignature, "the key of a batch does not speak for its origin");
+            return refuse(
+                ByeCode::ByeSignature,
+                "the key of a batch does not speak for its origin",
+            );
         }
         let mut payload = BatchPayload::decode(batch)
             .map_err(|_| FederationError::Protocol("a batch does not decode".into()))?;

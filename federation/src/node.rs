@@ -135,9 +135,7 @@ impl Shared {
             tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
         }
         drop(_place);
-        self.links.remove_if(&peer, |_, room| {
-            room.available_permits() == LINKS_PER_PEER as usize
-        });
+        self.links.remove_if(&peer, |_, room| room.available_permits() == LINKS_PER_PEER as usize);
     }
 }
 

@@ -12,9 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
-use proto::federation::{
-    Ack, Batch, BatchPayload, Event, Frame, Hello, Refusal, Welcome, frame,
-};
+use proto::federation::{Ack, Batch, BatchPayload, Event, Frame, Hello, Refusal, Welcome, frame};
 use store::{StoreError, outbox};
 
 use crate::frame::{MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
@@ -94,7 +92,10 @@ impl Outgoing {
     }
 
     /// One link, from the greeting to its end.
-    async fn session(&self, failures: &mut u32) -> Result<std::convert::Infallible, FederationError> {
+    async fn session(
+        &self,
+        failures: &mut u32,
+    ) -> Result<std::convert::Infallible, FederationError> {
         let shared = &self.shared;
         self.peer.set_state(LinkState::Connecting);
         shared.settings.policy.check(&self.destination)?;

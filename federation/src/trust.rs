@@ -65,7 +65,8 @@ impl Known {
 
     /// The key under which the node is to be reached: the newest.
     pub(crate) fn key(&self, now_ms: i64) -> Option<PublicKey> {
-        let named = self.keys.iter().rev().filter_map(|key| key.public_key.as_ref().try_into().ok());
+        let named =
+            self.keys.iter().rev().filter_map(|key| key.public_key.as_ref().try_into().ok());
         named.chain(self.pinned.iter().rev().copied()).find(|key| self.believes(key, now_ms))
     }
 

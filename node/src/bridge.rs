@@ -53,8 +53,6 @@ impl OtherNodes for Others {
         domain: &'a Domain,
         request: request::Body,
     ) -> BoxFuture<'a, Result<Response, String>> {
-        Box::pin(async move {
-            self.0.ask(domain, request).await.map_err(|error| error.reason)
-        })
+        Box::pin(async move { self.0.ask(domain, request).await.map_err(|error| error.reason) })
     }
 }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use federation::transport::{Limits, Quic};
 use entente::bridge::{Others, RulesOf};
+use federation::transport::{Limits, Quic};
 use federation::{Federation, Parts, Timing, peer_id};
 use services::{Environment, Services};
 use tokio::sync::mpsc;

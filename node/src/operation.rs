@@ -46,11 +46,7 @@ pub(crate) type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 impl Operation {
     /// Runs the operation and returns its result.
-    pub(crate) async fn run(
-        self,
-        node: &Node,
-        progress: Progress<'_>,
-    ) -> anyhow::Result<Value> {
+    pub(crate) async fn run(self, node: &Node, progress: Progress<'_>) -> anyhow::Result<Value> {
         let services = &node.services;
         let Some(admin) = services.settings().admin_users.first() else {
             bail!("no app admin is configured");

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use ::federation::{Domain, Federation};
+use anyhow::Context as _;
 use client_api::{Gateway, GatewayLimits, RestOptions};
 use hyper_util::service::TowerToHyperService;
 use services::hub::QueueLimits;
@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Data, Listen};
 use crate::config::Config;
 use crate::control;
-use crate::federation;
-use crate::operation::Node;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
+use crate::federation;
 use crate::logging;
+use crate::operation::Node;
 
 /// Time a stopping node gives to what is under way.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -80,11 +80,7 @@ pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result
 }
 
 /// The chat settings of a configuration.
-pub(crate) fn settings(
-    folder: &DataFolder,
-    config: &Config,
-    domain: Option<Domain>,
-) -> Settings {
+pub(crate) fn settings(folder: &DataFolder, config: &Config, domain: Option<Domain>) -> Settings {
     Settings {
         domain,
         secret: config.auth.secret.clone(),
@@ -133,10 +129,13 @@ async fn serve(
             Ok(client_api::Listen { tls, max_connections, stop: stop.clone() })
         };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
-    let rest = client_api::router(services.clone(), &RestOptions {
-        gzip: config.api.gzip,
-        node_document: federation.as_ref().map(|federation| federation.document().into()),
-    });
+    let rest = client_api::router(
+        services.clone(),
+        &RestOptions {
+            gzip: config.api.gzip,
+            node_document: federation.as_ref().map(|federation| federation.document().into()),
+        },
+    );
     let rest =
         client_api::serve(api, port(tls, key, connections.api)?, TowerToHyperService::new(rest));
     let limits = GatewayLimits {

@@ -63,7 +63,8 @@ impl FromStr for Domain {
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         };
-        let numeric = name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+        let numeric =
+            name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
         if name.len() > MAX_DOMAIN_BYTES || numeric || !name.split('.').all(label) {
             return Err(BadId::Domain(name.to_owned()));
         }
@@ -179,7 +180,8 @@ mod tests {
         for good in ["alpha.example", "localhost", "xn--bcher-kva.example", "a-1.b2"] {
             assert!(domain(good).is_some(), "{good}");
         }
-        for bad in ["", ".", "a.", "A.example", "a_b.example", "127.0.0.1", "-a.b", "a..b", "ä.de"] {
+        for bad in ["", ".", "a.", "A.example", "a_b.example", "127.0.0.1", "-a.b", "a..b", "ä.de"]
+        {
             assert!(domain(bad).is_none(), "{bad}");
         }
     }

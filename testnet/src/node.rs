@@ -2,12 +2,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
 use entente::bridge::{Others, RulesOf};
 use federation::identity::Identity;
 use federation::policy::Policy;
 use federation::transport::{Limits, Quic};
 use federation::{Domain, Federation, PublicKey, Timing, trust};
-use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
 use hyper_util::service::TowerToHyperService;
 use services::environment::{Clock, Environment};
 use services::hub::QueueLimits;
@@ -132,7 +132,8 @@ impl NodeBuilder {
             None => None,
         };
         let listen = Listen { tls: None, max_connections: 10_000, stop: stop.clone() };
-        let router = client_api::router(services.clone(), &RestOptions { gzip: true, node_document: None });
+        let router =
+            client_api::router(services.clone(), &RestOptions { gzip: true, node_document: None });
         let gateway = Gateway::new(services.clone(), self.limits, stop.clone());
         let rest = client_api::serve(api, listen.clone(), TowerToHyperService::new(router));
         let sockets = client_api::serve(ws, listen, gateway.clone());

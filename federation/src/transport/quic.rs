@@ -86,10 +86,8 @@ impl Quic {
         let address = Multiaddr::from(listen.ip())
             .with(libp2p::multiaddr::Protocol::Udp(listen.port()))
             .with(libp2p::multiaddr::Protocol::QuicV1);
-        let refused = |reason: String| FederationError::Address {
-            address: listen.to_string(),
-            reason,
-        };
+        let refused =
+            |reason: String| FederationError::Address { address: listen.to_string(), reason };
         swarm.listen_on(address).map_err(|error| refused(error.to_string()))?;
         let first = tokio::time::timeout(DIAL, async {
             loop {
@@ -194,7 +192,11 @@ fn accept(
 }
 
 /// Drives the connections.
-async fn run(mut swarm: Swarm<Behaviour>, mut dials: mpsc::Receiver<Dial>, stop: CancellationToken) {
+async fn run(
+    mut swarm: Swarm<Behaviour>,
+    mut dials: mpsc::Receiver<Dial>,
+    stop: CancellationToken,
+) {
     let mut waiting: HashMap<PeerId, Vec<oneshot::Sender<io::Result<()>>>> = HashMap::new();
     loop {
         tokio::select! {

@@ -116,9 +116,15 @@ mod tests {
         );
         let sent = message(&quote);
         let outside = outbound(sent.clone(), &alpha).expect("crosses");
-        assert_eq!((&*outside.send_id, &*outside.recv_id), ("alice@alpha.example", "bob@beta.example"));
+        assert_eq!(
+            (&*outside.send_id, &*outside.recv_id),
+            ("alice@alpha.example", "bob@beta.example")
+        );
         assert_eq!(outside.at_user_id_list, ["carol@gamma.example", "AtAllTag"]);
-        assert!(text(&outside).contains(r#"{"text":"alice",  "quoteMessage":{"sendID":"bob@beta.example""#));
+        assert!(
+            text(&outside)
+                .contains(r#"{"text":"alice",  "quoteMessage":{"sendID":"bob@beta.example""#)
+        );
         assert!(text(&outside).contains(r#"[\"alice@alpha.example\",\"bob@beta.example\"]"#));
         let there = inbound(outside.clone(), &beta).expect("crosses");
         assert_eq!((&*there.send_id, &*there.recv_id), ("alice@alpha_example", "bob"));

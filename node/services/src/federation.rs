@@ -243,12 +243,7 @@ impl Change<'_, '_> {
     }
 
     /// Queues an event for the node of `domain`.
-    fn tell_node(
-        &mut self,
-        domain: &Domain,
-        kind: EventKind,
-        body: &impl Message,
-    ) -> Result<()> {
+    fn tell_node(&mut self, domain: &Domain, kind: EventKind, body: &impl Message) -> Result<()> {
         let body = body.encode_to_vec().into();
         self.queue(domain, &Queued { kind: kind as u32, body, time: self.now, ..Queued::default() })
     }
@@ -279,11 +274,7 @@ impl Change<'_, '_> {
     }
 
     /// The ID of a user of the node of `origin`, from its qualified form.
-    fn user_of(
-        &self,
-        origin: &Domain,
-        qualified: &str,
-    ) -> std::result::Result<String, Trouble> {
+    fn user_of(&self, origin: &Domain, qualified: &str) -> std::result::Result<String, Trouble> {
         let id = localise(qualified, &self.own_domain()?)?;
         if home_of(&id).as_ref() != Some(origin) {
             return Err(Trouble::Bad(format!("{qualified} is not a user of {origin}")));

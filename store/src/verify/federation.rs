@@ -4,9 +4,7 @@ use bytes::Bytes;
 
 use super::Check;
 use crate::StoreError;
-use crate::schema::{
-    AUTHOR_SEQS, CURSORS, MESSAGES, OUTBOX, OUTBOX_HEADS, REMOTE_USERS, USERS,
-};
+use crate::schema::{AUTHOR_SEQS, CURSORS, MESSAGES, OUTBOX, OUTBOX_HEADS, REMOTE_USERS, USERS};
 
 impl Check<'_, '_> {
     pub(super) fn federation(&mut self, key: &[u8], value: &Bytes) -> Result<(), StoreError> {

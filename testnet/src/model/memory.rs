@@ -85,7 +85,8 @@ impl Running {
         let services = Services::new(store.clone(), settings, environment);
         services.seed_admins().await?;
         services.resume().await?;
-        let router = client_api::router(services.clone(), &RestOptions { gzip: false, node_document: None });
+        let router =
+            client_api::router(services.clone(), &RestOptions { gzip: false, node_document: None });
         Ok(Self { services, router })
     }
 }

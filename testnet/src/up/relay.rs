@@ -91,8 +91,7 @@ async fn upstream(
 ) -> Result<Arc<UdpSocket>> {
     let upstream = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
     upstream.connect(node).await?;
-    let (back, front, faults) =
-        (Arc::downgrade(&upstream), Arc::clone(front), Arc::clone(faults));
+    let (back, front, faults) = (Arc::downgrade(&upstream), Arc::clone(front), Arc::clone(faults));
     tokio::spawn(async move {
         let mut buffer = vec![0; MAX_DATAGRAM];
         while let Some(upstream) = back.upgrade() {

@@ -10,7 +10,8 @@ pub(super) fn replace_texts(
     json: &str,
     replace: &mut impl FnMut(&[String], &str) -> Option<String>,
 ) -> Option<String> {
-    if !json.trim_start().starts_with(['{', '[']) || serde_json::from_str::<IgnoredAny>(json).is_err()
+    if !json.trim_start().starts_with(['{', '['])
+        || serde_json::from_str::<IgnoredAny>(json).is_err()
     {
         return None;
     }

@@ -3,9 +3,7 @@
 //! Each node keeps the list of its own user, and a copy of the other user's row about that user.
 
 use prost::Message as _;
-use proto::federation::{
-    EventKind, FriendAnswer, FriendDeleted, FriendRequest, Refusal,
-};
+use proto::federation::{EventKind, FriendAnswer, FriendDeleted, FriendRequest, Refusal};
 use proto::qualified::{Domain, home_of};
 use proto::relation::RespondFriendApplyReq;
 use store::record::Queued;
@@ -59,8 +57,7 @@ impl Change<'_, '_> {
     /// Tells the node of a former friend, if that is another one.
     pub(crate) fn cross_friend_deleted(&mut self, owner: &str, friend: &str) -> Result<()> {
         let Some(domain) = home_of(friend) else { return Ok(()) };
-        let body =
-            FriendDeleted { owner: self.qualified(owner)?, friend: self.qualified(friend)? };
+        let body = FriendDeleted { owner: self.qualified(owner)?, friend: self.qualified(friend)? };
         self.tell_node(&domain, EventKind::EventFriendDeleted, &body)
     }
 
@@ -79,9 +76,7 @@ impl Change<'_, '_> {
         let FriendAnswer { from, to, agree, message } = event;
         check_length("message", message, MAX_TEXT_BYTES)?;
         let from = self.local_user(from)?;
-        let to = self.user_of(origin, &to.as_ref().map_or("", |to| &to.user_id)).and_then(|_| {
-            self.note_profile(origin, to.clone().unwrap_or_default())
-        })?;
+        let to = self.note_profile(origin, to.clone().unwrap_or_default())?;
         let handle_result = if *agree { AGREED } else { REFUSED };
         let request = schema::FRIEND_REQUESTS.get(self.tx, (&to, &from))?;
         if request.is_some_and(|request| request.handle_result == handle_result) {

@@ -1,9 +1,9 @@
 //! Requests of other nodes, answered at once.
 
+use prost::Message as _;
 use proto::federation::{Ephemeral, Profiles, Response, SendVerdict, request, response};
 use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
 use proto::sdkws::MsgData;
-use prost::Message as _;
 use std::sync::Arc;
 
 use crate::Services;
@@ -22,11 +22,9 @@ impl Services {
     pub async fn answer_node(&self, origin: &Domain, request: request::Body) -> Response {
         match self.answer(origin, request).await {
             Ok(body) => Response { body, ..Response::default() },
-            Err(error) => Response {
-                code: error.code(),
-                reason: error.to_string(),
-                ..Response::default()
-            },
+            Err(error) => {
+                Response { code: error.code(), reason: error.to_string(), ..Response::default() }
+            }
         }
     }
 

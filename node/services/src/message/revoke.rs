@@ -32,10 +32,7 @@ impl Services {
 }
 
 /// Revokes a message on behalf of the caller.
-pub(crate) fn revoke(
-    change: &mut Change<'_, '_>,
-    request: &RevokeMsgReq,
-) -> Result<RevokeMsgResp> {
+pub(crate) fn revoke(change: &mut Change<'_, '_>, request: &RevokeMsgReq) -> Result<RevokeMsgResp> {
     let RevokeMsgReq { conversation_id, seq, user_id } = request;
     let (number, message) = load(change, user_id, conversation_id, *seq)?;
     let key = (number, seq.cast_unsigned());

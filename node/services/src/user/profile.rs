@@ -1,7 +1,7 @@
 //! Changing a profile, and who is told.
 
-use proto::qualified::is_remote;
 use proto::protobuf::{Int32Value, StringValue};
+use proto::qualified::is_remote;
 use proto::sdkws::{GroupMemberInfoSetTips, UserInfo, UserInfoUpdatedTips, UserInfoWithEx};
 use proto::user::{
     SetGlobalRecvMessageOptReq, SetGlobalRecvMessageOptResp, UpdateUserInfoExReq,
