@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
+use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 
 use crate::engine::Direction;
@@ -208,6 +209,61 @@ impl Tx<'_> {
         Ok(Appended { conversation: number, seq, send_time, message, repeated: false })
     }
 
+    /// Appends a message with a seq and a send time that its home node gave; `repeated` says that the
+    /// conversation had come so far already.
+    ///
+    /// Seqs in between are left to be fetched.
+    pub fn append_at(
+        &mut self,
+        append: Append,
+        seq: i64,
+        send_time: i64,
+    ) -> Result<Appended, StoreError> {
+        self.tails.make_room();
+        let conversation = append.conversation.clone();
+        if !self.tails.tails.contains_key(&conversation) {
+            self.load_tail(&append)?;
+        }
+        let Some(tail) = self.tails.tails.get_mut(&conversation) else {
+            return Err(StoreError::Closed);
+        };
+        if !tail.head.same_parties(&append.head) {
+            return Err(StoreError::ConversationTaken(conversation));
+        }
+        let number = tail.head.number;
+        let mut message = append.message;
+        put_int(&mut message, SEQ, seq);
+        put_int(&mut message, SEND_TIME, send_time);
+        let message = Bytes::from(message);
+        if seq <= tail.max_seq {
+            let repeated = true;
+            return Ok(Appended { conversation: number, seq, send_time, message, repeated });
+        }
+        let missing = seq > tail.max_seq + 1;
+        tail.max_seq = seq;
+        tail.send_time = send_time;
+        if missing {
+            tail.head.elsewhere_to = seq - 1;
+            let head = tail.head.clone();
+            CONVERSATION_HEADS.put(self, &conversation, &head);
+        }
+        MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
+        self.appended_to.push(conversation);
+        Ok(Appended { conversation: number, seq, send_time, message, repeated: false })
+    }
+
+    /// Forgets what is kept in memory of a conversation whose record was changed.
+    pub fn forget_tail(&mut self, conversation: &str) {
+        self.tails.forget(conversation);
+    }
+
+    /// Keeps an older message that was fetched from its home node.
+    pub fn put_fetched(&mut self, number: u64, seq: i64, send_time: i64, mut message: Vec<u8>) {
+        put_int(&mut message, SEQ, seq);
+        put_int(&mut message, SEND_TIME, send_time);
+        MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.into());
+    }
+
     fn load_tail(&mut self, append: &Append) -> Result<(), StoreError> {
         let conversation = append.conversation.as_str();
         let stored = CONVERSATION_HEADS.get(self, conversation)?;
@@ -253,7 +309,8 @@ impl Tx<'_> {
     /// Leaves out the seqs of messages that a restore may have lost and clients may still have.
     fn follow_restores(&self, mut tail: Tail) -> Tail {
         let behind = self.tails.skipped - tail.head.skipped;
-        if behind > 0 {
+        // The home node of a group gives its seqs, and leaves out what it must.
+        if behind > 0 && !is_remote(&tail.head.group_id) {
             if tail.max_seq == 0 {
                 // There is nothing before it that anybody should look for.
                 tail.head.min_seq = tail.head.min_seq.max(behind + 1);

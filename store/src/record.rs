@@ -342,6 +342,9 @@ pub struct ConversationHead {
     /// Seqs that were left out, in order.
     #[prost(message, repeated, tag = "7")]
     pub gaps: Vec<SeqGap>,
+    /// Messages up to this seq are with the home node of the group, as far as they are not here.
+    #[prost(int64, tag = "8")]
+    pub elsewhere_to: i64,
 }
 
 /// Seqs that no message of a conversation ever gets.
@@ -630,4 +633,40 @@ pub struct RemoteUser {
     /// Unix milliseconds at which the profile was last confirmed.
     #[prost(int64, tag = "1")]
     pub confirmed: i64,
+}
+
+/// The log of a group of this node that has members elsewhere.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupLog {
+    /// Which run of the log it is, from 1.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Seq of the newest entry.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Its hash; empty before the first.
+    #[prost(bytes = "vec", tag = "3")]
+    pub hash: Vec<u8>,
+}
+
+/// One entry of such a log.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupEntry {
+    /// The encoded header, as the hash covers it.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub header: bytes::Bytes,
+}
+
+/// How far this node follows the log of a group of another one.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupReplica {
+    /// Epoch of the log.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Seq of the newest entry that was applied.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Its hash.
+    #[prost(bytes = "vec", tag = "3")]
+    pub hash: Vec<u8>,
 }

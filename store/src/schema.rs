@@ -146,6 +146,14 @@ tables! {
     /// Messages that came from the node of their author: (conversation number, seq there) to the
     /// seq here.
     AUTHOR_SEQS = 0x76: (u64, i64) => Number;
+    /// Logs of groups of this node with members elsewhere, by group ID.
+    GROUP_LOGS = 0x77: Text => GroupLog;
+    /// Their entries: (group ID, seq).
+    GROUP_ENTRIES = 0x78: (Text, u64) => GroupEntry;
+    /// Nodes with members in such a group, and how many: (group ID, domain).
+    GROUP_NODES = 0x79: (Text, Text) => Number;
+    /// Groups of other nodes with members here, by group ID.
+    GROUP_REPLICAS = 0x7a: Text => GroupReplica;
 }
 
 #[cfg(test)]

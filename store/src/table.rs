@@ -84,6 +84,16 @@ impl<K: KeyCodec, V: Message + Default> Table<K, V> {
         tx.write(self.raw_key(&key), Some(value));
     }
 
+    /// The keys that a transaction has written in this table, and whether each had a value before.
+    pub fn written(&self, tx: &Tx<'_>) -> Result<Vec<(K::Owned, bool)>, StoreError> {
+        let mut keys = Vec::new();
+        for (raw, existed) in tx.written(self.tag)? {
+            let mut rest = raw.get(1..).unwrap_or_default();
+            keys.push((K::decode(&mut rest).map_err(|error| self.damaged(error))?, existed));
+        }
+        Ok(keys)
+    }
+
     /// Removes the value under `key`, if there is one.
     pub fn delete(&self, tx: &mut Tx<'_>, key: K::Ref<'_>) {
         tx.write(self.raw_key(&key), None);

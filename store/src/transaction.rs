@@ -64,6 +64,24 @@ impl<'a> Tx<'a> {
         self.after.push(Box::new(work));
     }
 
+    /// The raw keys of a table that were written, in the order of the first writes, and whether each
+    /// had a value before the transaction.
+    pub(crate) fn written(&self, tag: u8) -> Result<Vec<(Vec<u8>, bool)>, StoreError> {
+        let mut seen = std::collections::HashSet::new();
+        let mut written = Vec::new();
+        for (key, before) in &self.journal {
+            if key.first() != Some(&tag) || !seen.insert(key) {
+                continue;
+            }
+            let existed = match before {
+                Some(value) => value.is_some(),
+                None => self.engine.get(key)?.is_some(),
+            };
+            written.push((key.clone(), existed));
+        }
+        Ok(written)
+    }
+
     /// A point to which [`go_back`](Self::go_back) can return.
     pub fn savepoint(&self) -> Savepoint {
         Savepoint {

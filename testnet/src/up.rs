@@ -212,7 +212,6 @@ impl Testnet {
     /// Sends a message from the first organisation to the second and waits until it is there.
     async fn cross(&self, from: &Client, to: &Client, text: &str) -> Result {
         let (sender, receiver) = (self.client_form((0, from), 1), self.client_form((1, to), 0));
-        let client_msg_id = format!("up-{}", rand::random::<u64>());
         let message = json!({
             "sendID": from.user_id,
             "recvID": receiver,
@@ -220,9 +219,10 @@ impl Testnet {
             "content": { "content": text },
             "contentType": 101,
             "sessionType": 1,
-            "clientMsgID": client_msg_id,
         });
-        self.organisations[0].admin().await?.client.call("/msg/send_msg", message).await?;
+        let admin = self.organisations[0].admin().await?;
+        let sent = admin.client.call("/msg/send_msg", message).await?;
+        let id = sent["serverMsgID"].as_str().context("no serverMsgID")?.to_owned();
         let mut pair = [sender, to.user_id.clone()];
         pair.sort();
         let pull = json!({
@@ -237,7 +237,7 @@ impl Testnet {
         });
         within("a message crosses", async || {
             let pulled = to.call("/msg/pull_msg_by_seq", &pull).await?;
-            Ok(pulled.to_string().contains(&client_msg_id))
+            Ok(pulled.to_string().contains(&id))
         })
         .await
     }

@@ -66,7 +66,9 @@ pub(super) async fn run(
         id::NEWEST_SEQ => Ok(encode(&services.max_seqs(caller, &decode(request)?)?)),
         id::PULL_BY_RANGE => {
             must_be_traceable(request)?;
-            Ok(encode(&services.pull_by_ranges(caller, &decode(request)?)?))
+            let request = decode(request)?;
+            services.fetch_history(caller, &request).await.map_err(ApiError::from)?;
+            Ok(encode(&services.pull_by_ranges(caller, &request)?))
         }
         id::PULL_BY_SEQS => {
             must_be_traceable(request)?;

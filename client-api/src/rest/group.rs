@@ -26,7 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
             "/group/get_specified_user_group_request_info",
             read!(get_specified_user_group_request_info),
         ),
-        Route::new("/group/get_groups_info", read!(get_groups_info)),
+        Route::new("/group/get_groups_info", call!(get_groups_info)),
         Route::new("/group/get_group_members_info", read!(get_group_members_info)),
         Route::new("/group/get_group_member_list", call!(get_group_member_list)),
         Route::new("/group/get_joined_group_list", read!(get_joined_group_list)),

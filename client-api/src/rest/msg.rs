@@ -23,7 +23,13 @@ pub(super) fn routes() -> Vec<Route> {
             Box::pin(send_business_notification(call))
         })
         .with_bad_request(),
-        Route::new("/msg/pull_msg_by_seq", read!(pull_by_ranges)),
+        Route::new("/msg/pull_msg_by_seq", |call| {
+            Box::pin(async move {
+                let request = decode(&call.body)?;
+                call.services.fetch_history(call.caller()?, &request).await?;
+                encode(&call.services.pull_by_ranges(call.caller()?, &request)?)
+            })
+        }),
         Route::new("/msg/revoke_msg", call!(revoke_msg)),
         Route::new("/msg/mark_msgs_as_read", call!(mark_msgs_as_read)),
         Route::new("/msg/mark_conversation_as_read", call!(mark_conversation_as_read)),

@@ -9,18 +9,11 @@ mod json;
 use proto::qualified::{BadId, Domain, localise, qualify};
 use proto::sdkws::MsgData;
 
-/// Members of a JSON object whose text, or whose list of texts, is IDs.
-const ID_KEYS: [&str; 9] = [
-    "sendID",
-    "recvID",
-    "groupID",
-    "userID",
-    "atUserID",
-    "atUserList",
-    "sourceMessageSendID",
-    "revokerID",
-    "ownerUserID",
-];
+/// Ends of the names of members of a JSON object whose text, or whose list of texts, is IDs.
+const ID_KEYS: [&str; 8] =
+    ["serID", "serIDs", "groupID", "groupIDs", "sendID", "recvID", "atUserList", "revokerID"];
+/// Members that hold IDs of conversations.
+const CONVERSATION_KEYS: [&str; 2] = ["conversationID", "conversationIDs"];
 /// Members that hold whole messages, whose content is JSON within a text.
 const MESSAGE_KEYS: [&str; 2] = ["quoteMessage", "multiMessage"];
 
@@ -72,15 +65,38 @@ fn content(
 ) -> Option<String> {
     json::replace_texts(text, &mut |path, value| {
         let key = path.last()?;
-        if ID_KEYS.contains(&key.as_str()) {
+        if ID_KEYS.iter().any(|end| key.ends_with(end)) || key == "sourceMessageSendID" {
             return id(value).ok().filter(|crossed| crossed != value);
         }
+        if CONVERSATION_KEYS.contains(&key.as_str()) {
+            return conversation(value, id);
+        }
         let in_message = path.iter().any(|key| MESSAGE_KEYS.contains(&key.as_str()));
-        if key == "content" && in_message && nesting < MAX_NESTING {
+        let holds_json = (key == "content" && in_message) || (key == "detail" && path.len() == 1);
+        if holds_json && nesting < MAX_NESTING {
             return content(value, id, nesting + 1);
         }
         None
     })
+}
+
+/// The ID of a group's conversation on the other side.
+///
+/// That of a chat of two holds two IDs and is made anew on each side.
+fn conversation(value: &str, id: &impl Fn(&str) -> Result<String, BadId>) -> Option<String> {
+    let (prefix, group) =
+        value.split_once('_').filter(|(prefix, _)| ["sg", "n"].contains(prefix))?;
+    Some(format!("{prefix}_{}", id(group).ok()?))
+}
+
+/// The JSON of a request or answer of the client API, with qualified IDs.
+pub(crate) fn json_outbound(json: &str, own: &Domain) -> String {
+    content(json, &|id: &str| qualify(id, own), 0).unwrap_or_else(|| json.to_owned())
+}
+
+/// The JSON of a request or answer of the client API that came with qualified IDs.
+pub(crate) fn json_inbound(json: &str, own: &Domain) -> String {
+    content(json, &|id: &str| localise(id, own), 0).unwrap_or_else(|| json.to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message as _;
 use proto::msg::SendMsgResp;
+use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use store::record::Conversation;
 use store::version_log::{Change as What, List};
@@ -11,6 +13,7 @@ use crate::access::Caller;
 use crate::conversation_id::{self, NOTIFICATION, SINGLE};
 use crate::delivery::{Audience, Delivery, Push, Reply};
 use crate::error::{Result, ServiceError};
+use crate::federation::Crossing;
 use crate::{Services, Settings};
 
 /// Pushes in one frame where they go together.
@@ -24,6 +27,8 @@ pub(crate) struct Change<'a, 'tx> {
     /// Milliseconds; one time for the whole change.
     pub(crate) now: i64,
     deliveries: Vec<Delivery>,
+    /// What is done to groups, for their members elsewhere; `None`: this node does not federate.
+    crossings: Option<BTreeMap<String, Vec<Crossing>>>,
 }
 
 impl Services {
@@ -44,8 +49,10 @@ impl Services {
                     caller: &caller,
                     now,
                     deliveries: Vec::new(),
+                    crossings: services.domain().map(|_| BTreeMap::new()),
                 };
                 let answer = work(&mut change)?;
+                change.cross_groups()?;
                 let deliveries = std::mem::take(&mut change.deliveries);
                 let outbox = services.inner.outbox.clone();
                 tx.after_commit(move || outbox.after_commit(deliveries));
@@ -72,20 +79,53 @@ impl<'tx> Change<'_, 'tx> {
             caller,
             now: self.now,
             deliveries: std::mem::take(&mut self.deliveries),
+            crossings: self.crossings.take(),
         };
         let done = work(&mut change);
         self.deliveries = change.deliveries;
+        self.crossings = change.crossings;
         done
     }
 
-    /// How much is to be sent so far.
-    pub(crate) fn delivery_count(&self) -> usize {
-        self.deliveries.len()
+    /// What is to be sent so far, and what was done to groups.
+    pub(crate) fn consequences(&self) -> Consequences {
+        let crossings = self.crossings.iter().flatten();
+        Consequences {
+            deliveries: self.deliveries.len(),
+            crossings: crossings.map(|(group, done)| (group.clone(), done.len())).collect(),
+        }
     }
 
-    /// Sends no more than the first `count` deliveries.
-    pub(crate) fn forget_deliveries(&mut self, count: usize) {
-        self.deliveries.truncate(count);
+    /// Forgets what came after `before`.
+    pub(crate) fn forget_consequences(&mut self, before: &Consequences) {
+        self.deliveries.truncate(before.deliveries);
+        for (group, done) in self.crossings.iter_mut().flatten() {
+            done.truncate(before.crossings.get(group).copied().unwrap_or(0));
+        }
+    }
+
+    /// What was done to groups of this node.
+    pub(crate) fn take_crossings(&mut self) -> BTreeMap<String, Vec<Crossing>> {
+        self.crossings.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note_crossing(&mut self, group_id: &str, crossing: Crossing) {
+        if let Some(crossings) = &mut self.crossings
+            && !group_id.is_empty()
+            && !is_remote(group_id)
+        {
+            crossings.entry(group_id.to_owned()).or_default().push(crossing);
+        }
+    }
+
+    /// A message of a group's chat was revoked or erased.
+    pub(crate) fn changed_in_group(&mut self, group_id: &str, seq: i64) {
+        self.note_crossing(group_id, Crossing::Changed { seq });
+    }
+
+    /// Everything in a group's chat below a seq is gone for all.
+    pub(crate) fn cleared_in_group(&mut self, group_id: &str, below: i64) {
+        self.note_crossing(group_id, Crossing::Cleared { below });
     }
 
     /// Adds something to send once the change is durable.
@@ -221,9 +261,21 @@ impl<'tx> Change<'_, 'tx> {
 
     /// Pushes a message to those who get it.
     pub(crate) fn push(&mut self, conversation: &str, message: &[u8], audience: Audience) {
+        if let Audience::Group(group_id, leavers) = &audience {
+            let (conversation, message, leavers) =
+                (conversation.to_owned(), message.to_vec(), leavers.clone());
+            let group_id = group_id.clone();
+            self.note_crossing(&group_id, Crossing::Message { conversation, message, leavers });
+        }
         let push = Push::new(conversation, message, &self.caller.operation_id);
         self.deliver(Delivery::Push(audience, Arc::new(push)));
     }
+}
+
+/// How much follows from a change at some point in it.
+pub(crate) struct Consequences {
+    deliveries: usize,
+    crossings: BTreeMap<String, usize>,
 }
 
 /// Who gets a message: the group (and those who just left it), or receiver and sender.

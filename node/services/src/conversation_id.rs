@@ -36,6 +36,11 @@ pub fn group(group_id: &str) -> String {
     format!("sg_{group_id}")
 }
 
+/// The group whose chat it is; empty for any other conversation.
+pub fn group_of(conversation_id: &str) -> &str {
+    conversation_id.strip_prefix("sg_").unwrap_or_default()
+}
+
 /// `n_user_user`, the stream of what concerns one user only.
 pub fn own_stream(user_id: &str) -> String {
     format!("n_{user_id}_{user_id}")

@@ -6,7 +6,12 @@
 
 mod chat;
 mod friend;
+mod group;
+mod group_call;
+mod group_send;
+mod history;
 mod profile;
+mod replica;
 mod request;
 mod verdict;
 
@@ -24,6 +29,9 @@ use crate::change::Change;
 use crate::error::{Result, ServiceError};
 use crate::{Services, platform};
 
+pub(crate) use group::Crossing;
+pub(crate) use group_call::at_home;
+pub(crate) use group_send::Awaited;
 pub(crate) use verdict::Verdicts;
 
 /// A future on the heap.
@@ -131,12 +139,11 @@ impl Services {
     ) -> std::result::Result<Event, StoreError> {
         let Queued { kind, body, time, .. } = queued.clone();
         let event = Event { kind, body, time_ms: time };
-        if queued.conversation == 0 {
-            return Ok(event);
-        }
-        match self.domain() {
-            Some(own) => chat::write_out(view, queued, own, event),
-            None => Ok(event),
+        let Some(own) = self.domain() else { return Ok(event) };
+        match EventKind::try_from(kind.cast_signed()) {
+            Ok(EventKind::EventChat) => chat::write_out(view, queued, own, event),
+            Ok(EventKind::EventGroupEntry) => group::write_out(view, queued, own, event),
+            _ => Ok(event),
         }
     }
 
@@ -195,10 +202,10 @@ impl Services {
         let (name, destination) = (destination.to_string(), destination.clone());
         let caller = Caller::other_node(&name);
         let done = self.change(&caller, move |change| {
-            for refusal in refusals {
+            for refusal in &refusals {
                 let queued = schema::OUTBOX.get(change.tx, (&name, refusal.seq))?;
                 let Some(queued) = queued else { continue };
-                match change.attempt(|change| change.refused(&destination, &queued, &refusal)) {
+                match change.attempt(|change| change.refused(&destination, &queued, refusal)) {
                     Err(Trouble::Later(error)) => return Err(error.into()),
                     Err(Trouble::Refused(error)) => {
                         tracing::warn!(%destination, %error, "a refusal has no effect");
@@ -209,6 +216,7 @@ impl Services {
                     Ok(()) => {}
                 }
             }
+            group_send::answered(change.tx, change.services, &name, seq, &refusals);
             Ok(change.tx.acknowledge(&name, seq)?)
         });
         done.await.map_err(|error| match error {
@@ -245,18 +253,20 @@ impl Change<'_, '_> {
     /// Queues an event for the node of `domain`.
     fn tell_node(&mut self, domain: &Domain, kind: EventKind, body: &impl Message) -> Result<()> {
         let body = body.encode_to_vec().into();
-        self.queue(domain, &Queued { kind: kind as u32, body, time: self.now, ..Queued::default() })
+        let event = Queued { kind: kind as u32, body, time: self.now, ..Queued::default() };
+        self.queue(domain, &event)?;
+        Ok(())
     }
 
-    fn queue(&mut self, domain: &Domain, event: &Queued) -> Result<()> {
-        self.tx.queue(domain.as_str(), event)?;
+    fn queue(&mut self, domain: &Domain, event: &Queued) -> Result<u64> {
+        let seq = self.tx.queue(domain.as_str(), event)?;
         let (services, domain) = (self.services.clone(), domain.clone());
         self.tx.after_commit(move || {
             if let Some(others) = services.inner.others.get() {
                 others.wake(&domain);
             }
         });
-        Ok(())
+        Ok(seq)
     }
 
     /// The qualified form of an ID of clients.
@@ -288,7 +298,7 @@ impl Change<'_, '_> {
         work: impl FnOnce(&mut Self) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let savepoint = self.tx.savepoint();
-        let deliveries = self.delivery_count();
+        let before = self.consequences();
         let mut done = work(self);
         if let (Ok(()), Some(StoreError::TooLarge { what, table, bytes, limit })) =
             (&done, self.tx.refusal())
@@ -298,7 +308,7 @@ impl Change<'_, '_> {
         }
         if done.is_err() {
             self.tx.go_back(&savepoint);
-            self.forget_deliveries(deliveries);
+            self.forget_consequences(&before);
         }
         done
     }
@@ -339,6 +349,12 @@ impl Change<'_, '_> {
             Ok(EventKind::EventRead) => change.chat_read(origin, &Message::decode(body)?),
             Ok(EventKind::EventDelete) => change.chat_deleted(origin, &Message::decode(body)?),
             Ok(EventKind::EventClear) => change.chat_cleared(origin, &Message::decode(body)?),
+            Ok(EventKind::EventGroupSnapshot) => {
+                change.group_snapshot(origin, Message::decode(body)?)
+            }
+            Ok(EventKind::EventGroupEntry) => change.group_entry(origin, &Message::decode(body)?),
+            Ok(EventKind::EventGroupSend) => change.group_sent(origin, Message::decode(body)?),
+            Ok(EventKind::EventNotice) => change.noticed(origin, Message::decode(body)?),
             Err(_) => Err(Trouble::Bad(format!("events of kind {} are not known", event.kind))),
         })
     }

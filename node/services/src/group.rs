@@ -47,7 +47,7 @@ const TOLD_TOGETHER: usize = 50;
 /// Owner and admins told of a request to join; the first by rank.
 const MAX_MANAGERS_TOLD: usize = 100;
 /// Element of a member log that stands for the group's own info.
-const INFO_ELEMENT: &str = "";
+pub(crate) const INFO_ELEMENT: &str = "";
 
 /// Came by the invitation of a member.
 const BY_INVITATION: i32 = 2;
@@ -102,7 +102,7 @@ fn must_be_in(from: &impl Read, group_id: &str, user_id: &str) -> Result<Member>
 }
 
 /// Rank as the index orders it: highest first.
-fn rank(role_level: i32) -> u8 {
+pub(crate) fn rank(role_level: i32) -> u8 {
     u8::MAX - u8::try_from(role_level.clamp(0, 255)).unwrap_or_default()
 }
 

@@ -38,7 +38,7 @@ pub use store::StoreError;
 
 use std::sync::{Arc, OnceLock};
 
-use federation::{OtherNodes, Verdicts};
+use federation::{Awaited, OtherNodes, Verdicts};
 use store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -68,6 +68,8 @@ struct Inner {
     /// The other nodes, if this one federates.
     others: OnceLock<Arc<dyn OtherNodes>>,
     verdicts: Verdicts,
+    /// Senders who wait for another node.
+    awaited: Awaited,
     /// Where work goes that follows from a change.
     runtime: Handle,
 }
@@ -89,6 +91,7 @@ impl Services {
             objects,
             others: OnceLock::new(),
             verdicts: Verdicts::default(),
+            awaited: Awaited::default(),
             runtime: Handle::current(),
         };
         Self { inner: Arc::new(inner) }

@@ -15,12 +15,16 @@ mod view;
 
 pub(crate) use clear::clear_for_everybody;
 pub(crate) use content::kind::{CUSTOM, TEXT};
-pub(crate) use delete::delete;
+pub(crate) use delete::{delete, erase};
+pub(crate) use mention::mark_named;
 pub(crate) use pull::{newest_shown, seqs};
 pub(crate) use read::mark_read;
 pub(crate) use revoke::revoke;
-pub(crate) use send::{SENT, TYPING};
+pub(crate) use send::{SENT, Sending, TYPING, accept, response};
+pub(crate) use view::window;
 
+use proto::sdkws::MsgData;
+use store::message_log::{self, ERASED};
 use store::record::Conversation;
 
 use crate::conversation_id::{GROUP, NOTIFICATION};
@@ -29,6 +33,24 @@ use crate::notification::To;
 
 /// Seqs or conversation IDs in one change.
 pub(crate) const MAX_ELEMENTS: usize = 1_000;
+
+/// Marks a place in a conversation whose message is with the home node of the group.
+const ELSEWHERE: &str = "elsewhere";
+
+/// What stands for a message that is gone, without its place.
+pub(crate) fn trace() -> MsgData {
+    MsgData { status: ERASED, ..MsgData::default() }
+}
+
+/// What stands for a message that is with the home node of its group.
+pub(crate) fn elsewhere() -> MsgData {
+    MsgData { server_msg_id: ELSEWHERE.to_owned(), ..trace() }
+}
+
+/// Whether a message still has to be fetched from the home node of its group.
+pub(crate) fn is_elsewhere(message: &MsgData) -> bool {
+    message.server_msg_id == ELSEWHERE && message_log::is_erased(message)
+}
 
 /// Refuses an empty argument.
 fn required(name: &str, value: &str) -> Result<()> {

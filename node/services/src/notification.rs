@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
+use proto::qualified::is_remote;
 use proto::sdkws::{MsgData, OfflinePushInfo};
 use serde::Serialize;
 
@@ -125,6 +126,25 @@ impl Change<'_, '_> {
             _ => &[],
         };
         Ok(self.send_notification(message, setting.offline_push, leavers)?.chat_seq)
+    }
+
+    /// As [`notify`](Self::notify), to a user who may be on another node, about a group of this one.
+    pub(crate) fn notify_of_group(
+        &mut self,
+        group_id: &str,
+        notification: &Notification<'_>,
+        tips: &impl Serialize,
+    ) -> Result<()> {
+        if let To::User(user_id) = notification.to
+            && is_remote(user_id)
+        {
+            let setting =
+                self.settings().notifications.get(&notification.kind).cloned().unwrap_or_default();
+            let message = self.notification_message(notification, &setting, false, tips)?;
+            return self.cross_notice(group_id, &message);
+        }
+        self.notify(notification, tips)?;
+        Ok(())
     }
 
     /// Sends a message that is a notification, as its options say; its copy in the chat goes first.

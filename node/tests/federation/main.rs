@@ -2,6 +2,7 @@
 
 mod chat;
 mod friend;
+mod group;
 
 use std::time::Duration;
 

@@ -16,6 +16,8 @@ pub(super) struct Conversations {
     /// Numbers of all conversations, sorted once all heads are passed.
     numbers: Vec<(u64, i64)>,
     sorted: bool,
+    /// Seqs up to which messages may be elsewhere, of the conversations that have such.
+    elsewhere: HashMap<u64, i64>,
     /// Seqs that were left out, of the conversations that have such.
     gaps: HashMap<u64, Vec<SeqGap>>,
     /// The message passed last: number, seq, send time.
@@ -33,6 +35,9 @@ impl Conversations {
             self.numbers.push((head.number, head.min_seq));
             if !head.gaps.is_empty() {
                 self.gaps.insert(head.number, head.gaps.clone());
+            }
+            if head.elsewhere_to > 0 {
+                self.elsewhere.insert(head.number, head.elsewhere_to);
             }
             check_head(check, &id, &head);
         } else if let Some((key, message)) = MESSAGES.row(key, value)? {
@@ -96,7 +101,8 @@ impl Conversations {
         let lowest = min_seq.unwrap_or_default().max(1).cast_unsigned();
         let left_out = SeqGap { after: expected.cast_signed() - 1, until: seq.cast_signed() - 1 };
         let left_out = self.gaps.get(&number).is_some_and(|gaps| gaps.contains(&left_out));
-        if seq != expected && !left_out && (before.is_some() || seq > lowest) {
+        let elsewhere = self.elsewhere.get(&number).is_some_and(|to| seq.cast_signed() <= to + 1);
+        if seq != expected && !left_out && !elsewhere && (before.is_some() || seq > lowest) {
             check.add(&MESSAGES, &key, format!("seq {expected} should be next"));
         }
         before.map(|(_, _, time)| time)

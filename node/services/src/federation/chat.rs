@@ -75,10 +75,9 @@ impl Change<'_, '_> {
             return Ok(());
         };
         let kind = EventKind::EventChat as u32;
-        self.queue(
-            &domain,
-            &Queued { kind, time: self.now, conversation, seq, ..Queued::default() },
-        )
+        let event = Queued { kind, time: self.now, conversation, seq, ..Queued::default() };
+        self.queue(&domain, &event)?;
+        Ok(())
     }
 
     /// Tells the peer's node that a message was revoked.

@@ -1,7 +1,9 @@
 //! Requests of other nodes, answered at once.
 
 use prost::Message as _;
-use proto::federation::{Ephemeral, Profiles, Response, SendVerdict, request, response};
+use proto::federation::{
+    Ephemeral, GroupAnswer, Profiles, Response, SendVerdict, request, response,
+};
 use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
 use proto::sdkws::MsgData;
 use std::sync::Arc;
@@ -47,6 +49,18 @@ impl Services {
                 let (to, from) = self.across(origin, &request.to, &request.from)?;
                 self.verdict_withdrawn(from, to);
                 Ok(None)
+            }
+            request::Body::GroupCall(call) => {
+                let body = self.answer_call(origin, call).await?;
+                Ok(Some(response::Body::GroupAnswer(GroupAnswer { body })))
+            }
+            request::Body::History(request) => {
+                let history = self.answer_history(origin, &request)?;
+                Ok(Some(response::Body::History(history)))
+            }
+            request::Body::Groups(request) => {
+                let groups = self.answer_groups(&request)?;
+                Ok(Some(response::Body::Groups(groups)))
             }
             request::Body::Ephemeral(Ephemeral { message }) => {
                 self.take_ephemeral(origin, message).await?;

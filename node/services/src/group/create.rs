@@ -27,7 +27,7 @@ impl Services {
     pub async fn create_group(
         &self,
         caller: &Caller,
-        request: CreateGroupReq,
+        mut request: CreateGroupReq,
     ) -> Result<CreateGroupResp> {
         check_count("memberUserIDs", request.member_user_ids.len(), MAX_USERS)?;
         check_count("adminUserIDs", request.admin_user_ids.len(), MAX_USERS)?;
@@ -48,6 +48,11 @@ impl Services {
             check_user_id(&info.group_id)?;
         }
         caller.must_be(&request.owner_user_id)?;
+        for list in [&mut request.member_user_ids, &mut request.admin_user_ids] {
+            list.iter_mut().for_each(|id| *id = self.typed(id));
+        }
+        let named = request.member_user_ids.iter().chain(&request.admin_user_ids);
+        self.fetch_profiles(named.map(String::as_str)).await?;
         self.change(caller, move |change| change.create_group(request, info)).await
     }
 }

@@ -12,6 +12,7 @@ use crate::change::Change;
 use crate::conversation_id;
 use crate::delivery::Delivery;
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::kind;
 use crate::{Services, platform};
 
@@ -27,6 +28,7 @@ impl Services {
         caller: &Caller,
         request: DismissGroupReq,
     ) -> Result<DismissGroupResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/dismiss_group");
         required("groupID", &request.group_id)?;
         let group_id = request.group_id.clone();
         if self.change(caller, move |change| change.dismiss(&request)).await? {

@@ -19,6 +19,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::change::{Change, json};
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::kind;
 use crate::page::{Page, STEP_ROWS};
 use crate::user::search_pattern;
@@ -37,6 +38,8 @@ impl Services {
             return Err(ServiceError::args("groupInfoForSet is empty"));
         };
         required("groupID", &set.group_id)?;
+        let request = SetGroupInfoReq { group_info_for_set: Some(set.clone()) };
+        at_home!(self, caller, request, &set.group_id, "/group/set_group_info");
         let text = |value: String| (!value.is_empty()).then_some(StringValue { value });
         let edit = SetGroupInfoExReq {
             group_id: set.group_id,
@@ -59,6 +62,7 @@ impl Services {
         caller: &Caller,
         mut request: SetGroupInfoExReq,
     ) -> Result<SetGroupInfoExResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/set_group_info_ex");
         if let Some(text) = &mut request.notification {
             text.value = text.value.trim().to_owned();
         }
@@ -75,21 +79,28 @@ impl Services {
     }
 
     /// The groups named that exist, dismissed ones too.
-    pub fn get_groups_info(
+    pub async fn get_groups_info(
         &self,
         _caller: &Caller,
-        request: &GetGroupsInfoReq,
+        request: GetGroupsInfoReq,
     ) -> Result<GetGroupsInfoResp> {
         if request.group_ids.is_empty() {
             return Err(ServiceError::args("groupIDs is empty"));
         }
         check_count("groupIDs", request.group_ids.len(), MAX_GROUPS)?;
-        let view = self.store().view();
+        let group_ids: Vec<String> = request.group_ids.iter().map(|id| self.typed(id)).collect();
         let mut seen = std::collections::HashSet::new();
-        let mut group_infos = Vec::new();
-        for group_id in request.group_ids.iter().filter(|id| seen.insert(*id)) {
-            group_infos.extend(schema::GROUPS.get(&view, group_id)?.map(|group| group.info));
+        let (mut group_infos, mut unknown) = (Vec::new(), Vec::new());
+        {
+            let view = self.store().view();
+            for group_id in group_ids.iter().filter(|id| seen.insert(*id)) {
+                match schema::GROUPS.get(&view, group_id)? {
+                    Some(group) => group_infos.push(group.info),
+                    None => unknown.push(group_id.clone()),
+                }
+            }
         }
+        group_infos.extend(self.groups_elsewhere(&unknown).await?);
         Ok(GetGroupsInfoResp { group_infos })
     }
 

@@ -19,6 +19,7 @@ use crate::access::{Caller, role};
 use crate::change::Change;
 use crate::conversation_id;
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::{Notification, To, kind};
 use crate::user;
 
@@ -41,6 +42,7 @@ impl Services {
         caller: &Caller,
         request: JoinGroupReq,
     ) -> Result<JoinGroupResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/join_group");
         required("groupID", &request.group_id)?;
         if !(1..=4).contains(&request.join_source) {
             return Err(ServiceError::args("joinSource is invalid"));
@@ -66,6 +68,7 @@ impl Services {
         caller: &Caller,
         request: GroupApplicationResponseReq,
     ) -> Result<GroupApplicationResponseResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/group_application_response");
         required("groupID", &request.group_id)?;
         required("fromUserID", &request.from_user_id)?;
         check_length("handledMsg", &request.handled_msg, MAX_TEXT_BYTES)?;
@@ -80,10 +83,13 @@ impl Services {
     pub async fn invite_user_to_group(
         &self,
         caller: &Caller,
-        request: InviteUserToGroupReq,
+        mut request: InviteUserToGroupReq,
     ) -> Result<InviteUserToGroupResp> {
+        request.invited_user_ids.iter_mut().for_each(|id| *id = self.typed(id));
+        at_home!(self, caller, request, &request.group_id, "/group/invite_user_to_group");
         required("groupID", &request.group_id)?;
         check_ids("invitedUserIDs", &request.invited_user_ids)?;
+        self.fetch_profiles(request.invited_user_ids.iter().map(String::as_str)).await?;
         self.change(caller, move |change| change.invite(&request)).await?;
         Ok(InviteUserToGroupResp {})
     }
@@ -154,7 +160,7 @@ impl Change<'_, '_> {
         }
         for user_id in &told {
             let notice = Notification::new(kind::JOIN_APPLICATION, &from, To::User(user_id));
-            self.notify(&notice, &tips)?;
+            self.notify_of_group(group_id, &notice, &tips)?;
         }
         Ok(())
     }
@@ -274,7 +280,8 @@ impl Change<'_, '_> {
             if agreed {
                 let tips = GroupApplicationAcceptedTips { receiver_as, ..accepted.clone() };
                 let kind = kind::APPLICATION_ACCEPTED;
-                self.notify(&Notification::new(kind, &from, To::User(&user_id)), &tips)?;
+                let notice = Notification::new(kind, &from, To::User(&user_id));
+                self.notify_of_group(group_id, &notice, &tips)?;
             } else {
                 let tips = GroupApplicationRejectedTips {
                     group: accepted.group.clone(),
@@ -285,7 +292,8 @@ impl Change<'_, '_> {
                     request: accepted.request.clone(),
                 };
                 let kind = kind::APPLICATION_REJECTED;
-                self.notify(&Notification::new(kind, &from, To::User(&user_id)), &tips)?;
+                let notice = Notification::new(kind, &from, To::User(&user_id));
+                self.notify_of_group(group_id, &notice, &tips)?;
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::access::{Caller, role};
 use crate::change::Change;
 use crate::conversation_id;
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::kind;
 
 impl Services {
@@ -20,6 +21,7 @@ impl Services {
         caller: &Caller,
         mut request: QuitGroupReq,
     ) -> Result<QuitGroupResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/quit_group");
         required("groupID", &request.group_id)?;
         if request.user_id.is_empty() {
             request.user_id.clone_from(&caller.user_id);
@@ -57,6 +59,7 @@ impl Services {
         caller: &Caller,
         request: KickGroupMemberReq,
     ) -> Result<KickGroupMemberResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/kick_group");
         required("groupID", &request.group_id)?;
         check_ids("kickedUserIDs", &request.kicked_user_ids)?;
         if request.kicked_user_ids.contains(&caller.user_id) {

@@ -13,6 +13,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::kind;
 
 impl Services {
@@ -22,6 +23,7 @@ impl Services {
         caller: &Caller,
         request: MuteGroupMemberReq,
     ) -> Result<MuteGroupMemberResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/mute_group_member");
         required("groupID", &request.group_id)?;
         required("userID", &request.user_id)?;
         if request.muted_seconds == 0 {
@@ -55,6 +57,7 @@ impl Services {
         caller: &Caller,
         request: CancelMuteGroupMemberReq,
     ) -> Result<CancelMuteGroupMemberResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/cancel_mute_group_member");
         required("groupID", &request.group_id)?;
         required("userID", &request.user_id)?;
         self.change(caller, move |change| {
@@ -73,6 +76,7 @@ impl Services {
         caller: &Caller,
         request: MuteGroupReq,
     ) -> Result<MuteGroupResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/mute_group");
         required("groupID", &request.group_id)?;
         self.change(caller, move |change| {
             let group_id = request.group_id.as_str();
@@ -97,6 +101,7 @@ impl Services {
         caller: &Caller,
         request: CancelMuteGroupReq,
     ) -> Result<CancelMuteGroupResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/cancel_mute_group");
         required("groupID", &request.group_id)?;
         self.change(caller, move |change| {
             let group_id = request.group_id.as_str();

@@ -16,6 +16,7 @@ use crate::Services;
 use crate::access::{Caller, role};
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::kind;
 
 impl Services {
@@ -25,6 +26,7 @@ impl Services {
         caller: &Caller,
         request: TransferGroupOwnerReq,
     ) -> Result<TransferGroupOwnerResp> {
+        at_home!(self, caller, request, &request.group_id, "/group/transfer_group");
         required("groupID", &request.group_id)?;
         required("oldOwnerUserID", &request.old_owner_user_id)?;
         required("newOwnerUserID", &request.new_owner_user_id)?;
@@ -40,6 +42,12 @@ impl Services {
     ) -> Result<SetGroupMemberInfoResp> {
         if request.members.is_empty() {
             return Err(ServiceError::args("members is empty"));
+        }
+        // They are of one group in what clients send; a mixed list is done here, and refused.
+        if let [first, rest @ ..] = request.members.as_slice()
+            && rest.iter().all(|member| member.group_id == first.group_id)
+        {
+            at_home!(self, caller, request, &first.group_id, "/group/set_group_member_info");
         }
         check_count("members", request.members.len(), MAX_USERS)?;
         let mut seen = HashSet::new();

@@ -122,6 +122,7 @@ pub(crate) fn clear_for_everybody(
     head.min_seq = head.min_seq.max(newest + 1);
     schema::CONVERSATION_HEADS.put(change.tx, id, &head);
     change.cross_clear(user_id, &record.user_id, head.number, newest)?;
+    change.cleared_in_group(&record.group_id, head.min_seq);
     change.raise_read(user_id, id, newest)?;
     tell(change, user_id, everybody_in(&record), vec![id.to_owned()])?;
     Ok(true)

@@ -16,7 +16,9 @@ use crate::Services;
 use crate::access::{Caller, role_over_message, takes_part};
 use crate::change::Change;
 use crate::conversation;
+use crate::conversation_id::group_of;
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::{Notification, To, kind};
 
 impl Services {
@@ -30,6 +32,9 @@ impl Services {
         required_list("seqs", &request.seqs)?;
         required("userID", &request.user_id)?;
         caller.must_be(&request.user_id)?;
+        if request.delete_sync_opt.is_some_and(|sync| sync.is_sync_other) {
+            at_home!(self, caller, request, group_of(&request.conversation_id), "/msg/delete_msgs");
+        }
         self.change(caller, move |change| delete(change, request)).await
     }
 
@@ -85,6 +90,7 @@ pub(crate) fn delete(
         if everybody {
             must_be_theirs(change, &user_id, &record.group_id, number, seq)?;
             erase(change, number, seq)?;
+            change.changed_in_group(&record.group_id, seq);
         } else {
             hide(change, &user_id, number, seq)?;
         }
@@ -151,7 +157,7 @@ fn hide(change: &mut Change<'_, '_>, user_id: &str, number: u64, seq: i64) -> Re
 }
 
 /// Erases one message and what was noted about it.
-pub(super) fn erase(change: &mut Change<'_, '_>, number: u64, seq: i64) -> Result<()> {
+pub(crate) fn erase(change: &mut Change<'_, '_>, number: u64, seq: i64) -> Result<()> {
     if change.tx.erase(number, seq)? {
         forget(change, number, seq)?;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use store::record::GroupCall;
 use store::{Direction, Read, schema};
@@ -30,7 +31,7 @@ const LOOKED_AT: usize = 1_000;
 ///
 /// Of a message to everybody it notes that the others have to be marked, and returns whether it is
 /// one: [`Services::mark_everybody`] does the rest when the message is out.
-pub(super) fn mark_named(change: &mut Change<'_, '_>, message: &MsgData) -> Result<bool> {
+pub(crate) fn mark_named(change: &mut Change<'_, '_>, message: &MsgData) -> Result<bool> {
     if message.session_type != GROUP || message.content_type != content::kind::AT {
         return Ok(false);
     }
@@ -62,7 +63,8 @@ fn mark_member(
     user_id: &str,
     mark: i32,
 ) -> Result<()> {
-    if !schema::MEMBERS.contains(change.tx, (group_id, user_id))? {
+    // Each node marks its own users.
+    if is_remote(user_id) || !schema::MEMBERS.contains(change.tx, (group_id, user_id))? {
         return Ok(());
     }
     let chat = conversation_id::group(group_id);
@@ -97,6 +99,11 @@ impl Services {
             tokio::spawn(self.clone().mark_everybody(row?.0));
         }
         Ok(())
+    }
+
+    /// As [`mark_everybody`](Self::mark_everybody), from within a change.
+    pub(crate) fn mark_everybody_later(&self, group_id: String) {
+        self.inner.runtime.spawn(self.clone().mark_everybody(group_id));
     }
 
     /// Marks the members of a group that somebody called, some at a time so that other changes are

@@ -10,8 +10,9 @@ use super::view::{readable, window};
 use crate::Services;
 use crate::access::{Caller, role_over_message};
 use crate::change::Change;
-use crate::conversation_id::{GROUP, SINGLE};
+use crate::conversation_id::{GROUP, SINGLE, group_of};
 use crate::error::{Result, ServiceError};
+use crate::federation::at_home;
 use crate::notification::{Notification, To, kind};
 
 impl Services {
@@ -27,6 +28,7 @@ impl Services {
         }
         required("userID", &request.user_id)?;
         caller.must_be(&request.user_id)?;
+        at_home!(self, caller, request, group_of(&request.conversation_id), "/msg/revoke_msg");
         self.change(caller, move |change| revoke(change, &request)).await
     }
 }
@@ -48,6 +50,7 @@ pub(crate) fn revoke(change: &mut Change<'_, '_>, request: &RevokeMsgReq) -> Res
     marks.revoke = Some(Revoke { role, user_id: user_id.clone(), nickname, time: change.now });
     schema::MESSAGE_MARKS.put(change.tx, key, &marks);
     change.cross_revoke(user_id, &message, number, *seq)?;
+    change.changed_in_group(&message.group_id, *seq);
 
     let tips = RevokeMsgTips {
         revoker_user_id: change.caller.user_id.clone(),

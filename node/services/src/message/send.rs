@@ -55,8 +55,10 @@ impl Services {
         if message.send_id.is_empty() {
             return Err(ServiceError::args("sendID is empty"));
         }
-        if is_remote(&message.recv_id) {
-            message.recv_id = self.typed(&message.recv_id);
+        for id in [&mut message.recv_id, &mut message.group_id] {
+            if is_remote(id) {
+                *id = self.typed(id);
+            }
         }
         caller.must_be(&message.send_id)?;
         if !caller.is_admin {
@@ -89,6 +91,9 @@ impl Services {
         message.send_time = message.send_time.min(self.now());
         force_options(&mut message);
         let unstored = message.options.get("history") == Some(&false);
+        if message.session_type == GROUP && is_remote(&message.group_id) && !unstored {
+            return self.send_to_home(caller, message, sending).await;
+        }
         if message.session_type == SINGLE && is_remote(&message.recv_id) {
             if !unstored {
                 self.check_elsewhere(&message).await?;
@@ -242,7 +247,7 @@ impl Services {
         }
     }
 
-    fn check_group(&self, view: &impl Read, message: &MsgData) -> Result<()> {
+    pub(crate) fn check_group(&self, view: &impl Read, message: &MsgData) -> Result<()> {
         let group_id = message.group_id.as_str();
         let Some(group) = schema::GROUPS.get(view, group_id)? else {
             return Err(ServiceError::not_found(format!("no group {group_id}")));
@@ -270,6 +275,12 @@ impl Services {
         }
         Ok(())
     }
+}
+
+/// Stores a message of the caller that was checked and pushes it; returns whether it mentions
+/// everybody.
+pub(crate) fn accept(change: &mut Change<'_, '_>, message: &MsgData) -> Result<bool> {
+    Ok(store(change, message, Sending::default())?.1)
 }
 
 /// Stores a message and pushes it; also says whether it mentions everybody.
@@ -309,7 +320,7 @@ fn store(
     Ok((response, to_all))
 }
 
-pub(super) fn response(message: &MsgData, send_time: i64) -> SendMsgResp {
+pub(crate) fn response(message: &MsgData, send_time: i64) -> SendMsgResp {
     SendMsgResp {
         server_msg_id: message.server_msg_id.clone(),
         client_msg_id: message.client_msg_id.clone(),

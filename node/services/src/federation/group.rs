@@ -1,0 +1,397 @@
+//! Groups of this node with members elsewhere: their log.
+//!
+//! What a change did to a group, its members and its chat becomes one entry of the group's log, in
+//! the transaction of the change. The nodes with members get the entries in order and so come to
+//! the same state and the same seqs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message as _;
+use proto::federation::{
+    EntryHeader, Event, EventKind, GroupEntry, GroupMember, GroupMessage, GroupSnapshot,
+    MessageChange, Notice, Revoked,
+};
+use proto::qualified::{Domain, home_of, is_remote, qualify};
+use proto::sdkws::{GroupInfo, MsgData};
+use sha2::{Digest as _, Sha256};
+use store::record::{GroupLog, Member, Number, Queued};
+use store::{Read, StoreError, View, message_log, schema};
+
+use crate::border;
+use crate::change::Change;
+use crate::conversation_id;
+use crate::error::Result;
+
+/// Bytes of members that a snapshot brings; the others come one by one as they do something.
+const SNAPSHOT_BYTES: usize = 40 * 1_024;
+
+/// Something that a change did to a group, besides what its tables say.
+pub(crate) enum Crossing {
+    /// A message to all members, encoded as they get it, and who gets it although gone.
+    Message { conversation: String, message: Vec<u8>, leavers: Vec<String> },
+    /// A message of the chat was revoked or erased.
+    Changed { seq: i64 },
+    /// Everything below a seq is gone for all.
+    Cleared { below: i64 },
+}
+
+/// The hash of an entry.
+pub(super) fn hash(header: &[u8]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(b"entente/1/entry\0");
+    hash.update(header);
+    hash.finalize().to_vec()
+}
+
+/// The digest of a message's content.
+pub(super) fn digest(content: &[u8]) -> Vec<u8> {
+    Sha256::digest(content).to_vec()
+}
+
+/// A message as it crosses: without what its place gives it.
+fn bare(message: MsgData, own: &Domain) -> Result<Vec<u8>> {
+    let message = MsgData { seq: 0, send_time: 0, ..message };
+    Ok(border::outbound(message, own)?.encode_to_vec())
+}
+
+/// Which entry of which group is queued.
+fn reference(group_id: &str, seq: u64) -> Queued {
+    Queued {
+        kind: EventKind::EventGroupEntry as u32,
+        body: group_id.as_bytes().to_vec().into(),
+        seq: seq.cast_signed(),
+        ..Queued::default()
+    }
+}
+
+/// The event of a queued entry.
+pub(super) fn write_out(
+    view: &View<'_>,
+    queued: &Queued,
+    own: &Domain,
+    event: Event,
+) -> std::result::Result<Event, StoreError> {
+    let nothing = Event { kind: EventKind::EventNothing as u32, ..event.clone() };
+    let group_id = String::from_utf8_lossy(&queued.body).into_owned();
+    let key = (group_id.as_str(), queued.seq.cast_unsigned());
+    let Some(entry) = schema::GROUP_ENTRIES.get(view, key)? else { return Ok(nothing) };
+    let header = EntryHeader::decode(entry.header.clone()).unwrap_or_default();
+    let mut contents = Vec::new();
+    for message in header.messages.iter().filter(|message| message.seq > 0) {
+        let content = stored(view, &group_id, message.notice, message.seq, own)?;
+        let content = content.filter(|content| message.digest == digest(content));
+        contents.push(content.unwrap_or_default().into());
+    }
+    let body = GroupEntry { header: entry.header, contents };
+    Ok(Event { body: body.encode_to_vec().into(), ..event })
+}
+
+/// A stored message of a group as it crosses; `None` if it is gone.
+fn stored(
+    from: &impl Read,
+    group_id: &str,
+    notice: bool,
+    seq: i64,
+    own: &Domain,
+) -> std::result::Result<Option<Vec<u8>>, StoreError> {
+    let chat = conversation_id::group(group_id);
+    let id = if notice { conversation_id::stream_of(&chat) } else { chat };
+    let Some(head) = schema::CONVERSATION_HEADS.get(from, &id)? else { return Ok(None) };
+    let message = schema::MESSAGES.get(from, (head.number, seq.cast_unsigned()))?;
+    let Some(message) = message.filter(|message| !message_log::is_erased(message)) else {
+        return Ok(None);
+    };
+    Ok(bare(message, own).ok())
+}
+
+/// A group's info as it crosses.
+pub(super) fn info_outbound(info: GroupInfo, own: &Domain) -> Result<Vec<u8>> {
+    let id = |id: String| if id.is_empty() { Ok(id) } else { qualify(&id, own) };
+    let info = GroupInfo {
+        group_id: qualify(&info.group_id, own)?,
+        owner_user_id: id(info.owner_user_id)?,
+        creator_user_id: id(info.creator_user_id)?,
+        notification_user_id: id(info.notification_user_id)?,
+        ..info
+    };
+    Ok(info.encode_to_vec())
+}
+
+impl Change<'_, '_> {
+    /// Ends a change: what it did to groups with members elsewhere goes into their logs.
+    pub(crate) fn cross_groups(&mut self) -> Result<()> {
+        let Some(own) = self.services.domain().cloned() else { return Ok(()) };
+        let mut members: BTreeMap<String, Vec<(String, bool)>> = BTreeMap::new();
+        for ((group_id, user_id), existed) in schema::MEMBERS.written(self.tx)? {
+            members.entry(group_id).or_default().push((user_id, existed));
+        }
+        let infos: BTreeSet<String> =
+            schema::GROUPS.written(self.tx)?.into_iter().map(|(id, _)| id).collect();
+        let mut crossings = self.take_crossings();
+        let touched: BTreeSet<String> =
+            members.keys().chain(&infos).chain(crossings.keys()).cloned().collect();
+        for group_id in touched.into_iter().filter(|id| !is_remote(id)) {
+            let members = members.remove(&group_id).unwrap_or_default();
+            let log = schema::GROUP_LOGS.get(self.tx, &group_id)?;
+            let log = match log {
+                Some(log) => log,
+                None if members.iter().any(|(user, _)| is_remote(user)) => {
+                    GroupLog { epoch: 1, ..GroupLog::default() }
+                }
+                None => continue,
+            };
+            let crossings = crossings.remove(&group_id).unwrap_or_default();
+            let changed = infos.contains(&group_id);
+            self.add_entry(&group_id, log, changed, &members, crossings, &own)?;
+        }
+        Ok(())
+    }
+
+    fn add_entry(
+        &mut self,
+        group_id: &str,
+        mut log: GroupLog,
+        info_changed: bool,
+        written: &[(String, bool)],
+        crossings: Vec<Crossing>,
+        own: &Domain,
+    ) -> Result<()> {
+        let mut header = EntryHeader {
+            group: qualify(group_id, own)?,
+            epoch: log.epoch,
+            seq: log.seq + 1,
+            previous: log.hash.clone().into(),
+            time_ms: self.now,
+            ..EntryHeader::default()
+        };
+        let group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
+        if info_changed {
+            header.info = info_outbound(group.info.clone(), own)?.into();
+        }
+        for (user_id, _) in written {
+            header.members.push(self.member_outbound(group_id, user_id)?);
+        }
+        for crossing in crossings {
+            self.cross(group_id, crossing, &mut header, own)?;
+        }
+        let before = log.clone();
+        let encoded = header.encode_to_vec();
+        (log.seq, log.hash) = (header.seq, hash(&encoded));
+        let entry = store::record::GroupEntry { header: encoded.into() };
+        schema::GROUP_ENTRIES.put(self.tx, (group_id, log.seq), &entry);
+        schema::GROUP_LOGS.put(self.tx, group_id, &log);
+        for (domain, new) in self.count_nodes(group_id, written)? {
+            if new {
+                self.send_snapshot(group_id, &domain, &before, group.info.clone(), &header)?;
+            }
+            let entry = Queued { time: self.now, ..reference(group_id, log.seq) };
+            self.queue(&domain, &entry)?;
+        }
+        Ok(())
+    }
+
+    fn cross(
+        &mut self,
+        group_id: &str,
+        crossing: Crossing,
+        header: &mut EntryHeader,
+        own: &Domain,
+    ) -> Result<()> {
+        match crossing {
+            Crossing::Message { conversation, message, leavers } => {
+                let Ok(message) = MsgData::decode(message.as_slice()) else { return Ok(()) };
+                let (seq, send_time_ms) = (message.seq, message.send_time);
+                let content = bare(message, own)?;
+                let leavers = leavers.iter().map(|id| qualify(id, own));
+                header.messages.push(GroupMessage {
+                    notice: conversation_id::is_stream(&conversation),
+                    seq,
+                    send_time_ms,
+                    digest: digest(&content).into(),
+                    content: if seq > 0 { Vec::new() } else { content }.into(),
+                    leavers: leavers.collect::<std::result::Result<_, _>>()?,
+                });
+            }
+            Crossing::Changed { seq } => {
+                let chat = conversation_id::group(group_id);
+                let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, &chat)? else {
+                    return Ok(());
+                };
+                let revoked = revoked(self.tx, head.number, seq, own)?;
+                header.changes.push(MessageChange { seq, revoked });
+            }
+            Crossing::Cleared { below } => header.cleared_to = header.cleared_to.max(below),
+        }
+        Ok(())
+    }
+
+    fn member_outbound(&self, group_id: &str, user_id: &str) -> Result<GroupMember> {
+        let mut user = self.profile_of(user_id)?;
+        user.ex.clear();
+        let chat = conversation_id::group(group_id);
+        let bounds = schema::CONVERSATIONS.get(self.tx, (user_id, &chat))?.unwrap_or_default();
+        let member = schema::MEMBERS.get(self.tx, (group_id, user_id))?;
+        let gone = member.is_none();
+        let id = |id: String| if id.is_empty() { Ok(id) } else { self.qualified(&id) };
+        let member = member.unwrap_or_default();
+        Ok(GroupMember {
+            user: Some(user),
+            gone,
+            see_from: bounds.min_seq,
+            see_until: bounds.max_seq,
+            role_level: member.role_level,
+            joined_ms: member.joined,
+            nickname: member.nickname,
+            face_url: member.face_url,
+            join_source: member.join_source,
+            operator: id(member.operator_user_id)?,
+            inviter: id(member.inviter_user_id)?,
+            ex: member.ex,
+            mute_end_ms: member.mute_end,
+            order: member.order,
+        })
+    }
+
+    /// Keeps count of the members that each other node has; returns the nodes with members before
+    /// or after, and which of them are new.
+    fn count_nodes(
+        &mut self,
+        group_id: &str,
+        written: &[(String, bool)],
+    ) -> Result<Vec<(Domain, bool)>> {
+        let mut counts: BTreeMap<Domain, (i64, i64, bool)> = BTreeMap::new();
+        for row in schema::GROUP_NODES.scan(self.tx, group_id) {
+            let ((_, domain), count) = row?;
+            if let Ok(domain) = domain.parse() {
+                counts.insert(domain, (count.value, count.value, true));
+            }
+        }
+        for (user_id, existed) in written {
+            let Some(domain) = home_of(user_id) else { continue };
+            let exists = schema::MEMBERS.contains(self.tx, (group_id, user_id))?;
+            let (_, after, _) = counts.entry(domain).or_default();
+            *after += i64::from(exists) - i64::from(*existed);
+        }
+        let mut nodes = Vec::new();
+        for (domain, (before, after, known)) in counts {
+            let key = (group_id, domain.as_str());
+            // A group that is being dismissed tells all when it is done.
+            if after <= 0 && !schema::DISMISSALS.contains(self.tx, group_id)? {
+                schema::GROUP_NODES.delete(self.tx, key);
+            } else if after != before {
+                schema::GROUP_NODES.put(self.tx, key, &Number { value: after });
+            }
+            nodes.push((domain, after > 0 && before == 0 && !known));
+        }
+        Ok(nodes)
+    }
+
+    /// Tells a node that is new to the group how it was before the entry with `header`.
+    fn send_snapshot(
+        &mut self,
+        group_id: &str,
+        domain: &Domain,
+        before: &GroupLog,
+        info: GroupInfo,
+        header: &EntryHeader,
+    ) -> Result<()> {
+        let own = self.own_domain()?;
+        let mut members = Vec::new();
+        let mut bytes = 0;
+        let entering: BTreeSet<&str> = header
+            .members
+            .iter()
+            .filter_map(|member| member.user.as_ref())
+            .map(|user| user.user_id.as_str())
+            .collect();
+        for row in schema::MEMBER_ORDER.scan(self.tx, group_id) {
+            let ((_, _, _, user_id), _) = row?;
+            let member = self.member_outbound(group_id, &user_id)?;
+            if member.user.as_ref().is_some_and(|user| entering.contains(user.user_id.as_str())) {
+                continue;
+            }
+            bytes += member.encoded_len();
+            if bytes > SNAPSHOT_BYTES {
+                break;
+            }
+            members.push(member);
+        }
+        let first_of = |notice: bool| {
+            let of = header.messages.iter().filter(|m| m.notice == notice && m.seq > 0);
+            of.map(|message| message.seq - 1).min()
+        };
+        let chat = conversation_id::group(group_id);
+        let stream = conversation_id::stream_of(&chat);
+        let (chat_seq, chat_time_ms) = self.place_before(&chat, first_of(false))?;
+        let (notices_seq, notices_time_ms) = self.place_before(&stream, first_of(true))?;
+        let body = GroupSnapshot {
+            group: header.group.clone(),
+            epoch: before.epoch,
+            seq: before.seq,
+            hash: before.hash.clone().into(),
+            info: info_outbound(info, &own)?.into(),
+            members,
+            chat_seq,
+            chat_time_ms,
+            notices_seq,
+            notices_time_ms,
+        };
+        self.tell_node(domain, EventKind::EventGroupSnapshot, &body)
+    }
+
+    /// Seq and time of the newest message of a conversation up to `seq`.
+    fn place_before(&self, id: &str, seq: Option<i64>) -> Result<(i64, i64)> {
+        let Some(seq) = seq else { return Ok(message_log::newest(self.tx, id)?) };
+        let head = schema::CONVERSATION_HEADS.get(self.tx, id)?.unwrap_or_default();
+        let message = schema::MESSAGES.get(self.tx, (head.number, seq.cast_unsigned()))?;
+        Ok((seq, message.map_or(1, |message| message.send_time)))
+    }
+
+    /// Tells a user of another node something about a group of this one.
+    pub(crate) fn cross_notice(&mut self, group_id: &str, message: &MsgData) -> Result<()> {
+        let Some(domain) = home_of(&message.recv_id) else { return Ok(()) };
+        let own = self.own_domain()?;
+        let body = Notice {
+            group: qualify(group_id, &own)?,
+            message: bare(message.clone(), &own)?.into(),
+        };
+        self.tell_node(&domain, EventKind::EventNotice, &body)
+    }
+}
+
+/// Who revoked a message; `None` if it was not, or is erased.
+pub(super) fn revoked(
+    from: &impl Read,
+    number: u64,
+    seq: i64,
+    own: &Domain,
+) -> Result<Option<Revoked>> {
+    let marks = schema::MESSAGE_MARKS.get(from, (number, seq.cast_unsigned()))?;
+    let Some(revoke) = marks.and_then(|marks| marks.revoke) else { return Ok(None) };
+    Ok(Some(Revoked {
+        by: qualify(&revoke.user_id, own)?,
+        role: revoke.role,
+        nickname: revoke.nickname,
+        time_ms: revoke.time,
+    }))
+}
+
+/// Member rows as they are stored, from what crossed.
+pub(super) fn member_record(
+    member: &GroupMember,
+    id: impl Fn(&str) -> Result<String>,
+) -> Result<Member> {
+    let named = |name: &str| if name.is_empty() { Ok(String::new()) } else { id(name) };
+    Ok(Member {
+        role_level: member.role_level,
+        joined: member.joined_ms,
+        nickname: member.nickname.clone(),
+        face_url: member.face_url.clone(),
+        join_source: member.join_source,
+        operator_user_id: named(&member.operator)?,
+        inviter_user_id: named(&member.inviter)?,
+        ex: member.ex.clone(),
+        mute_end: member.mute_end_ms,
+        order: member.order,
+    })
+}

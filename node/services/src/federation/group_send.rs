@@ -1,0 +1,154 @@
+//! Messages to groups of other nodes: queued for the home, which gives them their place.
+//!
+//! They come back with the log like everybody's. Whoever sends waits a little for the home; if it
+//! does not answer, the message is accepted and waits in the outbox.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prost::Message as _;
+use proto::federation::{EventKind, GroupSend, Refusal};
+use proto::msg::SendMsgResp;
+use proto::qualified::{Domain, home_of};
+use proto::sdkws::MsgData;
+use store::Tx;
+use store::record::Queued;
+use tokio::sync::oneshot;
+
+use super::Trouble;
+use crate::Services;
+use crate::access::Caller;
+use crate::border;
+use crate::change::Change;
+use crate::conversation_id::{self, GROUP};
+use crate::delivery::Delivery;
+use crate::error::{Result, ServiceError};
+use crate::message::{Sending, accept, response};
+use crate::notification::is_system;
+
+/// How long a sender waits for the home of the group.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Senders who wait for what another node says of an event.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    waiting: Mutex<BTreeMap<(String, u64), oneshot::Sender<Option<Refusal>>>>,
+}
+
+impl Awaited {
+    fn wait(&self, domain: &Domain, seq: u64) -> oneshot::Receiver<Option<Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        self.waiting.lock().insert((domain.to_string(), seq), answer);
+        answered
+    }
+
+    fn give_up(&self, domain: &Domain, seq: u64) {
+        self.waiting.lock().remove(&(domain.to_string(), seq));
+    }
+
+    /// Everything up to `seq` was answered.
+    pub(super) fn answered(&self, domain: &str, seq: u64, refusals: &[Refusal]) {
+        let mut waiting = self.waiting.lock();
+        let first = (domain.to_owned(), 0);
+        let known: Vec<(String, u64)> =
+            waiting.range(first..=(domain.to_owned(), seq)).map(|(key, _)| key.clone()).collect();
+        for key in known {
+            let refusal = refusals.iter().find(|refusal| refusal.seq == key.1).cloned();
+            if let Some(answer) = waiting.remove(&key) {
+                let _ = answer.send(refusal);
+            }
+        }
+    }
+}
+
+impl Services {
+    /// Sends a message to a group of another node.
+    pub(crate) async fn send_to_home(
+        &self,
+        caller: &Caller,
+        message: MsgData,
+        sending: Sending,
+    ) -> Result<SendMsgResp> {
+        let (Some(own), Some(home)) = (self.domain(), home_of(&message.group_id)) else {
+            return Err(ServiceError::not_found(format!("no group {}", message.group_id)));
+        };
+        // What the log of the group says so far; the home has the last word.
+        self.check_group(&self.store().view(), &message)?;
+        let answer = response(&message, self.now());
+        let outside = border::outbound(MsgData { send_time: 0, ..message }, own)?;
+        let body = GroupSend { message: outside.encode_to_vec().into() }.encode_to_vec();
+        let (domain, services) = (home.clone(), self.clone());
+        let (answered, seq) = self
+            .change(caller, move |change| {
+                let event = Queued {
+                    kind: EventKind::EventGroupSend as u32,
+                    body: body.into(),
+                    time: change.now,
+                    ..Queued::default()
+                };
+                let seq = change.queue(&domain, &event)?;
+                // Before the event can be on its way.
+                Ok((services.inner.awaited.wait(&domain, seq), seq))
+            })
+            .await?;
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(Some(Refusal { code, reason, .. }))) => {
+                return Err(ServiceError::Elsewhere { code, reason });
+            }
+            Ok(_) => {}
+            Err(_) => self.inner.awaited.give_up(&home, seq),
+        }
+        if let Some(reply) = sending.reply {
+            let reply = Delivery::Reply(reply, Box::new(answer.clone()));
+            self.inner.outbox.send(vec![reply]).await;
+        }
+        Ok(answer)
+    }
+}
+
+impl Change<'_, '_> {
+    /// A member on another node has sent a message.
+    pub(super) fn group_sent(
+        &mut self,
+        origin: &Domain,
+        event: GroupSend,
+    ) -> std::result::Result<(), Trouble> {
+        let message = MsgData::decode(event.message)?;
+        self.user_of(origin, &message.send_id)?;
+        let mut message = border::inbound(message, &self.own_domain()?)?;
+        if message.session_type != GROUP
+            || home_of(&message.group_id).is_some()
+            || is_system(message.content_type)
+            || conversation_id::is_notification(&message)
+            || message.options.get("history") == Some(&false)
+            || message.client_msg_id.is_empty()
+            || message.server_msg_id.is_empty()
+        {
+            return Err(Trouble::Bad("not a message of a member to a group of this node".into()));
+        }
+        message.recv_id.clear();
+        (message.seq, message.send_time, message.is_read) = (0, 0, false);
+        message.status = crate::message::SENT;
+        self.services.check_shape(&message)?;
+        self.services.check_group(&*self.tx, &message)?;
+        let sender = message.send_id.clone();
+        let to_all = self.as_user(&sender, |change| accept(change, &message))?;
+        if to_all {
+            self.services.mark_everybody_later(message.group_id);
+        }
+        Ok(())
+    }
+}
+
+/// The events that a transaction acknowledges are answered.
+pub(super) fn answered(
+    tx: &mut Tx<'_>,
+    services: &Services,
+    domain: &str,
+    seq: u64,
+    refusals: &[Refusal],
+) {
+    let (services, domain, refusals) = (services.clone(), domain.to_owned(), refusals.to_vec());
+    tx.after_commit(move || services.inner.awaited.answered(&domain, seq, &refusals));
+}

@@ -1,0 +1,215 @@
+//! Older messages of groups of other nodes: fetched from the home when somebody wants to see them.
+
+use prost::Message as _;
+use proto::federation::{History, HistoryRequest, PastMessage, request, response};
+use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
+use proto::sdkws::{MsgData, PullMessageBySeqsReq};
+use store::{Direction, message_log, schema};
+
+use super::Trouble;
+use super::group::revoked;
+use crate::Services;
+use crate::access::Caller;
+use crate::border;
+use crate::change::Change;
+use crate::conversation_id::{self, GROUP};
+use crate::error::{Result, ServiceError};
+use crate::message;
+
+/// Messages in one answer, and their bytes.
+const MAX_MESSAGES: i64 = 500;
+const MAX_BYTES: usize = 180 * 1_024;
+/// Answers that one request of a client may cost.
+const MAX_FETCHES: usize = 8;
+
+impl Services {
+    /// Fetches what a pull of messages will want and is still with the home of its group.
+    pub async fn fetch_history(
+        &self,
+        caller: &Caller,
+        request: &PullMessageBySeqsReq,
+    ) -> Result<()> {
+        if self.domain().is_none() || caller.must_be(&request.user_id).is_err() {
+            return Ok(());
+        }
+        let mut fetches = 0;
+        for range in &request.seq_ranges {
+            let id = range.conversation_id.as_str();
+            if conversation_id::is_stream(id) || !is_remote(id) {
+                continue;
+            }
+            let mut last = range.end;
+            loop {
+                let Some((group_id, first, to)) =
+                    self.missing(&request.user_id, id, range.begin, last, range.num)?
+                else {
+                    break;
+                };
+                fetches += 1;
+                if fetches > MAX_FETCHES {
+                    return Ok(());
+                }
+                match self.fetch(&request.user_id, id, &group_id, first, to).await {
+                    Ok(reached) if reached > first => last = reached - 1,
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::debug!(conversation = id, %error, "no history");
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The group, and the part of a range, of which messages are missing here.
+    fn missing(
+        &self,
+        user_id: &str,
+        id: &str,
+        begin: i64,
+        end: i64,
+        num: i64,
+    ) -> Result<Option<(String, i64, i64)>> {
+        let view = self.store().view();
+        let Some(head) = schema::CONVERSATION_HEADS.get(&view, id)? else { return Ok(None) };
+        if head.elsewhere_to == 0 || head.group_id.is_empty() {
+            return Ok(None);
+        }
+        let Some(window) = message::window(&view, user_id, id)? else { return Ok(None) };
+        let end = end.min(window.high);
+        let begin = begin.max(window.low).max(1);
+        let begin = begin.max(end.saturating_sub(num.max(0)).saturating_add(1));
+        let mut last = end.min(head.elsewhere_to);
+        // What is here already needs no fetching.
+        let rows = message_log::messages(&view, head.number, begin, last, Direction::Descending);
+        for row in rows {
+            let (seq, message) = row?;
+            if seq < last || message::is_elsewhere(&message) {
+                break;
+            }
+            last = seq - 1;
+        }
+        Ok((begin <= last).then(|| (head.group_id, begin, last)))
+    }
+
+    /// Fetches messages; returns the lowest seq that the answer covers.
+    async fn fetch(
+        &self,
+        user_id: &str,
+        id: &str,
+        group_id: &str,
+        first: i64,
+        last: i64,
+    ) -> Result<i64> {
+        let (Some(own), Some(home)) = (self.domain(), home_of(group_id)) else {
+            return Ok(first);
+        };
+        let request = HistoryRequest {
+            group: qualify(group_id, own)?,
+            user: qualify(user_id, own)?,
+            first,
+            last,
+        };
+        let response = self.ask(&home, request::Body::History(request)).await?;
+        let Some(response::Body::History(history)) = response.body else { return Ok(first) };
+        let reached = history.first.clamp(first, last);
+        let (id, group_id) = (id.to_owned(), group_id.to_owned());
+        let caller = Caller::other_node(home.as_str());
+        self.change(&caller, move |change| {
+            match change.keep_history(&id, &group_id, reached, last, history) {
+                Ok(()) => Ok(reached),
+                Err(Trouble::Later(error)) => Err(error.into()),
+                Err(Trouble::Refused(error)) => Err(error),
+                Err(Trouble::Bad(reason)) => Err(ServiceError::Unreachable(reason)),
+            }
+        })
+        .await
+    }
+
+    /// Messages of a group of this node that another one asks for.
+    pub(super) fn answer_history(
+        &self,
+        origin: &Domain,
+        request: &HistoryRequest,
+    ) -> Result<History> {
+        let Some(own) = self.domain() else { return Ok(History::default()) };
+        let (group_id, user_id) = (localise(&request.group, own)?, localise(&request.user, own)?);
+        if home_of(&user_id).as_ref() != Some(origin) || is_remote(&group_id) {
+            return Err(ServiceError::denied(
+                "not a user of that node, or not a group of this one",
+            ));
+        }
+        let chat = conversation_id::group(&group_id);
+        let view = self.store().view();
+        let Some(window) = message::window(&view, &user_id, &chat)? else {
+            return Err(ServiceError::denied(format!("{user_id} is not in {group_id}")));
+        };
+        let first = request.first.max(window.low).max(1);
+        let last = request.last.min(window.high);
+        let mut history = History { messages: Vec::new(), first };
+        let mut bytes = 0;
+        let rows = message_log::messages(&view, window.number, first, last, Direction::Descending);
+        for row in rows {
+            let (seq, message) = row?;
+            if last - seq >= MAX_MESSAGES || bytes >= MAX_BYTES {
+                history.first = seq + 1;
+                break;
+            }
+            let send_time_ms = message.send_time;
+            if message_log::is_erased(&message) {
+                let gone = PastMessage { seq, send_time_ms, ..PastMessage::default() };
+                history.messages.push(gone);
+                continue;
+            }
+            let bare = MsgData { seq: 0, send_time: 0, ..message };
+            let content = border::outbound(bare, own)?.encode_to_vec();
+            bytes += content.len();
+            let revoked = revoked(&view, window.number, seq, own)?;
+            let content = content.into();
+            history.messages.push(PastMessage { seq, send_time_ms, content, revoked });
+        }
+        history.messages.reverse();
+        Ok(history)
+    }
+}
+
+impl Change<'_, '_> {
+    /// Keeps messages that were fetched; what is missing between them is gone at the home.
+    fn keep_history(
+        &mut self,
+        id: &str,
+        group_id: &str,
+        first: i64,
+        last: i64,
+        history: History,
+    ) -> std::result::Result<(), Trouble> {
+        let own = self.own_domain()?;
+        let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, id)? else { return Ok(()) };
+        let last = last.min(head.elsewhere_to);
+        let mut before = 0;
+        for past in history.messages {
+            let (seq, send_time) = (past.seq, past.send_time_ms);
+            if !(first..=last).contains(&seq) || seq <= before {
+                return Err(Trouble::Bad("messages that were not asked for".into()));
+            }
+            before = seq;
+            if past.content.is_empty() {
+                let gone = message::trace().encode_to_vec();
+                self.tx.put_fetched(head.number, seq, send_time, gone);
+                continue;
+            }
+            let message = border::inbound(MsgData::decode(past.content)?, &own)?;
+            if message.group_id != group_id || message.session_type != GROUP {
+                return Err(Trouble::Bad("a message of another conversation".into()));
+            }
+            let key = (head.number, seq.cast_unsigned());
+            let message = MsgData { seq: 0, send_time: 0, ..message }.encode_to_vec();
+            self.tx.put_fetched(head.number, seq, send_time, message);
+            if let Some(revoked) = &past.revoked {
+                self.take_revoke(key, revoked)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,402 @@
+//! Groups of other nodes with members here: following their log.
+
+use prost::Message as _;
+use proto::federation::{
+    EntryHeader, GroupEntry, GroupMember, GroupMessage, GroupSnapshot, Notice, Profile, Revoked,
+};
+use proto::qualified::{Domain, home_of, is_remote, localise};
+use proto::sdkws::{GroupInfo, MsgData};
+use store::record::{
+    Conversation, ConversationHead, Group, GroupReplica, MessageMarks, Present, Revoke,
+};
+use store::version_log::{Change as What, List};
+use store::{Append, schema};
+
+use super::Trouble;
+use super::group::{digest, hash, member_record};
+use crate::border;
+use crate::change::{Change, audience};
+use crate::conversation_id::{self, GROUP};
+use crate::delivery::Delivery;
+use crate::error::Result;
+use crate::group::{DISMISSED, INFO_ELEMENT, rank};
+use crate::message::{self, mark_named};
+use crate::notification::kind;
+
+type Done = std::result::Result<(), Trouble>;
+
+impl Change<'_, '_> {
+    /// The ID here of a group of `origin`, from its qualified form.
+    fn group_of(&self, origin: &Domain, qualified: &str) -> std::result::Result<String, Trouble> {
+        let id = localise(qualified, &self.own_domain()?)?;
+        if home_of(&id).as_ref() != Some(origin) {
+            return Err(Trouble::Bad(format!("{qualified} is not a group of {origin}")));
+        }
+        Ok(id)
+    }
+
+    /// A group's info as clients see it here.
+    fn info_inbound(&self, info: &[u8]) -> std::result::Result<GroupInfo, Trouble> {
+        let own = self.own_domain()?;
+        let info = GroupInfo::decode(info)?;
+        let id = |id: String| if id.is_empty() { Ok(id) } else { localise(&id, &own) };
+        Ok(GroupInfo {
+            group_id: localise(&info.group_id, &own)?,
+            owner_user_id: id(info.owner_user_id)?,
+            creator_user_id: id(info.creator_user_id)?,
+            notification_user_id: id(info.notification_user_id)?,
+            ..info
+        })
+    }
+
+    /// Begins to follow a group.
+    pub(super) fn group_snapshot(&mut self, origin: &Domain, event: GroupSnapshot) -> Done {
+        let group_id = self.group_of(origin, &event.group)?;
+        let info = self.info_inbound(&event.info)?;
+        if info.group_id != group_id {
+            return Err(Trouble::Bad("the snapshot is of another group".into()));
+        }
+        self.forget_members(&group_id)?;
+        schema::GROUPS.put(self.tx, &group_id, &Group { info, next_join: 0 });
+        for member in &event.members {
+            self.take_member(origin, &group_id, member)?;
+        }
+        self.tx.step(List::Members, &group_id, [(INFO_ELEMENT, What::Update)])?;
+        let chat = conversation_id::group(&group_id);
+        let stream = conversation_id::stream_of(&chat);
+        let notices = (event.notices_seq, event.notices_time_ms);
+        self.begin_at(&stream, &group_id, notices, true)?;
+        self.begin_at(&chat, &group_id, (event.chat_seq, event.chat_time_ms), false)?;
+        let GroupSnapshot { epoch, seq, hash, .. } = event;
+        let replica = GroupReplica { epoch, seq, hash: hash.to_vec() };
+        schema::GROUP_REPLICAS.put(self.tx, &group_id, &replica);
+        Ok(())
+    }
+
+    /// A node that had left the group knows nothing of who came and went since.
+    fn forget_members(&mut self, group_id: &str) -> Result<()> {
+        let mut rows = Vec::new();
+        for row in schema::MEMBER_ORDER.scan(self.tx, group_id) {
+            let ((_, rank, order, user_id), _) = row?;
+            rows.push((rank, order, user_id));
+        }
+        for (rank, order, user_id) in rows {
+            schema::MEMBER_ORDER.delete(self.tx, (group_id, rank, order, &user_id));
+            schema::MEMBERS.delete(self.tx, (group_id, &user_id));
+            schema::JOINED.delete(self.tx, (&user_id, group_id));
+        }
+        Ok(())
+    }
+
+    /// The chat or stream of a group has come to a seq elsewhere, at a time.
+    fn begin_at(
+        &mut self,
+        id: &str,
+        group_id: &str,
+        (seq, time): (i64, i64),
+        all_gone: bool,
+    ) -> Result<()> {
+        if seq <= 0 {
+            return Ok(());
+        }
+        let append = Append {
+            conversation: id.to_owned(),
+            head: ConversationHead {
+                session_type: GROUP,
+                group_id: group_id.to_owned(),
+                ..ConversationHead::default()
+            },
+            message: message::elsewhere().encode_to_vec(),
+            now: self.now,
+            repeat: None,
+        };
+        // The place of the newest message; what it says is fetched when somebody wants it.
+        self.tx.append_at(append, seq, time)?;
+        if let Some(mut head) = schema::CONVERSATION_HEADS.get(self.tx, id)? {
+            if all_gone {
+                head.min_seq = head.min_seq.max(seq + 1);
+            } else {
+                head.elsewhere_to = head.elsewhere_to.max(seq);
+            }
+            schema::CONVERSATION_HEADS.put(self.tx, id, &head);
+            self.tx.forget_tail(id);
+        }
+        Ok(())
+    }
+
+    /// Follows one step of a group's log.
+    pub(super) fn group_entry(&mut self, origin: &Domain, event: &GroupEntry) -> Done {
+        let header = EntryHeader::decode(event.header.clone())?;
+        let group_id = self.group_of(origin, &header.group)?;
+        let Some(replica) = schema::GROUP_REPLICAS.get(self.tx, &group_id)? else {
+            return Err(Trouble::Bad(format!("this node does not follow {}", header.group)));
+        };
+        if header.epoch == replica.epoch && header.seq <= replica.seq {
+            return Ok(());
+        }
+        if header.epoch != replica.epoch
+            || header.seq != replica.seq + 1
+            || header.previous != replica.hash
+        {
+            return Err(Trouble::Bad(format!(
+                "entry {} of {} does not follow the one before",
+                header.seq, header.group
+            )));
+        }
+        self.take_info(&group_id, &header)?;
+        let mut left = Vec::new();
+        for member in &header.members {
+            left.extend(self.take_member(origin, &group_id, member)?);
+        }
+        let mut contents = event.contents.iter();
+        for message in &header.messages {
+            let content = if message.seq > 0 { contents.next() } else { Some(&message.content) };
+            let content = content.cloned().unwrap_or_default();
+            self.take_message(&group_id, message, content)?;
+        }
+        for change in &header.changes {
+            self.take_change(&group_id, change.seq, change.revoked.as_ref())?;
+        }
+        if header.cleared_to > 0 {
+            let chat = conversation_id::group(&group_id);
+            if let Some(mut head) = schema::CONVERSATION_HEADS.get(self.tx, &chat)? {
+                head.min_seq = head.min_seq.max(header.cleared_to);
+                schema::CONVERSATION_HEADS.put(self.tx, &chat, &head);
+                self.tx.forget_tail(&chat);
+            }
+        }
+        let told = |message: &GroupMessage| message.notice && message.seq == 0;
+        if schema::GROUPS
+            .get(self.tx, &group_id)?
+            .is_none_or(|group| group.info.status != DISMISSED)
+        {
+            self.deliver(Delivery::Left(group_id.clone(), left));
+        } else if header.messages.iter().any(told) {
+            // Until then those who are online are to hear of the end.
+            self.deliver(Delivery::Dismissed(group_id.clone()));
+        }
+        let hash = hash(&event.header);
+        let replica = GroupReplica { epoch: header.epoch, seq: header.seq, hash };
+        schema::GROUP_REPLICAS.put(self.tx, &group_id, &replica);
+        Ok(())
+    }
+
+    fn take_info(&mut self, group_id: &str, header: &EntryHeader) -> Done {
+        let mut group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
+        if header.info.is_empty() && header.members.is_empty() {
+            return Ok(());
+        }
+        let mut elements = Vec::new();
+        if !header.info.is_empty() {
+            let info = self.info_inbound(&header.info)?;
+            if info.group_id != group_id {
+                return Err(Trouble::Bad("the info is of another group".into()));
+            }
+            group.info = info;
+            schema::GROUPS.put(self.tx, group_id, &group);
+            elements.push((INFO_ELEMENT.to_owned(), What::Update));
+        }
+        let own = self.own_domain()?;
+        for member in &header.members {
+            let user = member.user.as_ref().map_or("", |user| &user.user_id);
+            let user_id = localise(user, &own)?;
+            let known = schema::MEMBERS.contains(self.tx, (group_id, &user_id))?;
+            let what = match (member.gone, known) {
+                (true, _) => What::Delete,
+                (false, true) => What::Update,
+                (false, false) => What::Insert,
+            };
+            elements.push((user_id, what));
+        }
+        let elements = elements.iter().map(|(id, what)| (id.as_str(), *what));
+        self.tx.step(List::Members, group_id, elements)?;
+        Ok(())
+    }
+
+    /// Puts a member in, or out; returns a user of this node who is gone.
+    fn take_member(
+        &mut self,
+        origin: &Domain,
+        group_id: &str,
+        member: &GroupMember,
+    ) -> std::result::Result<Option<String>, Trouble> {
+        let own = self.own_domain()?;
+        let profile = member.user.clone().unwrap_or_default();
+        let user_id = localise(&profile.user_id, &own)?;
+        let ours = !is_remote(&user_id);
+        if ours && !schema::USERS.contains(self.tx, &user_id)? {
+            return Err(Trouble::Bad(format!("{} is not a user of this node", profile.user_id)));
+        }
+        if !ours {
+            self.introduce_member(origin, &user_id, profile)?;
+        }
+        let before = schema::MEMBERS.get(self.tx, (group_id, &user_id))?;
+        if let Some(before) = &before {
+            let order = (group_id, rank(before.role_level), before.order, user_id.as_str());
+            schema::MEMBER_ORDER.delete(self.tx, order);
+        }
+        if member.gone {
+            schema::MEMBERS.delete(self.tx, (group_id, &user_id));
+            schema::JOINED.delete(self.tx, (&user_id, group_id));
+        } else {
+            let record = member_record(member, |id| Ok(localise(id, &own)?))?;
+            let order = (group_id, rank(record.role_level), record.order, user_id.as_str());
+            schema::MEMBER_ORDER.put(self.tx, order, &Present {});
+            schema::MEMBERS.put(self.tx, (group_id, &user_id), &record);
+            schema::JOINED.put(self.tx, (&user_id, group_id), &Present {});
+        }
+        if ours && before.is_some() == member.gone {
+            self.own_member_changed(group_id, &user_id, member)?;
+        }
+        Ok((ours && member.gone && before.is_some()).then_some(user_id))
+    }
+
+    /// A user of this node has come into the group, or is gone.
+    fn own_member_changed(
+        &mut self,
+        group_id: &str,
+        user_id: &str,
+        member: &GroupMember,
+    ) -> Result<()> {
+        let chat = conversation_id::group(group_id);
+        let what = if member.gone { What::Delete } else { What::Insert };
+        self.tx.step(List::JoinedGroups, user_id, [(group_id, what)])?;
+        let record = schema::CONVERSATIONS.get(self.tx, (user_id, &chat))?;
+        if record.is_some() || member.see_from > 0 || member.see_until > 0 {
+            let mut record = record.unwrap_or_else(|| Conversation {
+                session_type: GROUP,
+                group_id: group_id.to_owned(),
+                order: member.joined_ms.max(self.now).cast_unsigned(),
+                ..Conversation::default()
+            });
+            record.min_seq = record.min_seq.max(member.see_from);
+            record.max_seq = member.see_until;
+            schema::CONVERSATIONS.put(self.tx, (user_id, &chat), &record);
+        }
+        let what = if member.gone { What::Update } else { What::Insert };
+        self.tx.step(List::Conversations, user_id, [(chat.as_str(), what)])?;
+        if !member.gone {
+            let joined = vec![user_id.to_owned()];
+            self.deliver(Delivery::Joined(group_id.to_owned(), joined));
+        }
+        let user_id = user_id.to_owned();
+        self.as_user(&user_id, |change| change.conversations_changed(&user_id, vec![chat]))
+    }
+
+    /// A member of any node gets a profile from what the home says, until its own node says more.
+    fn introduce_member(&mut self, origin: &Domain, user_id: &str, profile: Profile) -> Done {
+        let home = home_of(user_id);
+        if home.as_ref() != Some(origin) && schema::USERS.contains(self.tx, user_id)? {
+            return Ok(());
+        }
+        if schema::USERS.contains(self.tx, user_id)? {
+            return Ok(());
+        }
+        let home = home.unwrap_or_else(|| origin.clone());
+        self.note_profile(&home, profile)?;
+        // Hearsay: it is asked for again when somebody wants to know.
+        schema::REMOTE_USERS.put(self.tx, user_id, &store::record::RemoteUser { confirmed: 0 });
+        Ok(())
+    }
+
+    fn take_message(
+        &mut self,
+        group_id: &str,
+        placed: &GroupMessage,
+        content: bytes::Bytes,
+    ) -> Done {
+        let own = self.own_domain()?;
+        let chat = conversation_id::group(group_id);
+        let id = if placed.notice { conversation_id::stream_of(&chat) } else { chat };
+        let gone = content.is_empty();
+        let message = if gone {
+            message::trace()
+        } else {
+            if placed.digest != digest(&content) {
+                return Err(Trouble::Bad("a message does not fit its digest".into()));
+            }
+            let message = border::inbound(MsgData::decode(content)?, &own)?;
+            if message.group_id != group_id
+                || message.session_type != GROUP
+                || conversation_id::is_notification(&message) != placed.notice
+            {
+                return Err(Trouble::Bad("a message of another conversation".into()));
+            }
+            message
+        };
+        let leavers = placed.leavers.iter().map(|id| localise(id, &own));
+        let leavers: Vec<String> = leavers.collect::<std::result::Result<_, _>>()?;
+        if placed.seq == 0 {
+            let message = MsgData { send_time: placed.send_time_ms, ..message };
+            self.push(&id, &message.encode_to_vec(), audience(&message, &leavers));
+            return Ok(());
+        }
+        let append = Append {
+            conversation: id.clone(),
+            head: ConversationHead {
+                session_type: GROUP,
+                group_id: group_id.to_owned(),
+                ..ConversationHead::default()
+            },
+            message: MsgData { seq: 0, send_time: 0, ..message.clone() }.encode_to_vec(),
+            now: self.now,
+            repeat: None,
+        };
+        let appended = self.tx.append_at(append, placed.seq, placed.send_time_ms)?;
+        if appended.repeated || gone {
+            return Ok(());
+        }
+        self.push(&id, &appended.message, audience(&message, &leavers));
+        if !placed.notice && message.content_type < kind::FRIEND_APPROVED {
+            self.raise_read(&message.send_id, &id, placed.seq)?;
+            let sender = message.send_id.clone();
+            let to_all = self.as_user(&sender, |change| mark_named(change, &message))?;
+            if to_all {
+                self.services.mark_everybody_later(group_id.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// A message of the chat was revoked, or erased.
+    fn take_change(&mut self, group_id: &str, seq: i64, revoked: Option<&Revoked>) -> Done {
+        let chat = conversation_id::group(group_id);
+        let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, &chat)? else { return Ok(()) };
+        let key = (head.number, seq.cast_unsigned());
+        if seq < 1 || !schema::MESSAGES.contains(self.tx, key)? {
+            return Ok(());
+        }
+        match revoked {
+            Some(revoked) => self.take_revoke(key, revoked)?,
+            None => message::erase(self, head.number, seq)?,
+        }
+        Ok(())
+    }
+
+    /// Notes that a message was revoked.
+    pub(super) fn take_revoke(&mut self, key: (u64, u64), revoked: &Revoked) -> Done {
+        let user_id = localise(&revoked.by, &self.own_domain()?)?;
+        let (role, nickname, time) = (revoked.role, revoked.nickname.clone(), revoked.time_ms);
+        let before = schema::MESSAGE_MARKS.get(self.tx, key)?.unwrap_or_default();
+        let revoke = Some(Revoke { role, user_id, nickname, time });
+        schema::MESSAGE_MARKS.put(self.tx, key, &MessageMarks { revoke, ..before });
+        Ok(())
+    }
+
+    /// The home of a group tells a user of this node something.
+    pub(super) fn noticed(&mut self, origin: &Domain, event: Notice) -> Done {
+        self.group_of(origin, &event.group)?;
+        let message = border::inbound(MsgData::decode(event.message)?, &self.own_domain()?)?;
+        let told = [kind::JOIN_APPLICATION, kind::APPLICATION_ACCEPTED, kind::APPLICATION_REJECTED];
+        if is_remote(&message.recv_id)
+            || !told.contains(&message.content_type)
+            || !conversation_id::is_notification(&message)
+        {
+            return Err(Trouble::Bad("not a notice about a group".into()));
+        }
+        let message = MsgData { seq: 0, send_time: self.now, ..message };
+        let (conversation, _) = conversation_id::of_message(&message);
+        self.push(&conversation, &message.encode_to_vec(), audience(&message, &[]));
+        Ok(())
+    }
+}
