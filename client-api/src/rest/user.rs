@@ -28,7 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
         })
         .with_bad_request(),
         Route::new("/user/subscribe_users_status", read!(subscribe_users_status)),
-        Route::new("/user/get_users_status", read!(get_users_status)),
+        Route::new("/user/get_users_status", call!(get_users_status)),
         Route::new("/user/get_subscribe_users_status", read!(get_subscribe_users_status)),
         Route::new("/user/process_user_command_add", call!(process_user_command_add)),
         Route::new("/user/process_user_command_delete", call!(process_user_command_delete)),

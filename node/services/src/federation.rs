@@ -10,6 +10,7 @@ mod group;
 mod group_call;
 mod group_send;
 mod history;
+mod presence;
 mod profile;
 mod replica;
 mod request;
@@ -102,7 +103,9 @@ impl Services {
     pub fn federate(&self, others: Arc<dyn OtherNodes>) {
         if self.inner.others.set(others).is_err() {
             tracing::error!("the rules are connected to other nodes already");
+            return;
         }
+        self.start_presence();
     }
 
     /// Domain of this node, if it federates.

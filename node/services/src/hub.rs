@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
+use proto::qualified::{Domain, is_remote};
 use proto::sdkws::{SubUserOnlineStatusElem, SubUserOnlineStatusTips};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Audience, Delivery, Push, PushEach};
@@ -76,6 +78,10 @@ pub struct Registered {
     pub closed: CancellationToken,
 }
 
+/// Users whom other nodes watch, and users of other nodes whose platforms are known; beyond that
+/// many, all are forgotten and asked for again.
+const MAX_WATCHED_FROM: usize = 100_000;
+
 /// All connections.
 #[derive(Default)]
 pub struct Hub {
@@ -96,6 +102,12 @@ struct State {
     watchers: HashMap<String, HashMap<u64, Arc<Connection>>>,
     /// Users a connection watches.
     watched: HashMap<u64, HashSet<String>>,
+    /// Platforms of users of other nodes who are watched.
+    elsewhere: HashMap<String, Vec<i32>>,
+    /// Other nodes that watch a user, and until when, in Unix milliseconds.
+    watched_from: HashMap<String, HashMap<Domain, i64>>,
+    /// Told of users whom other nodes watch, when their platforms change.
+    news: Option<mpsc::UnboundedSender<String>>,
     total: usize,
 }
 
@@ -248,6 +260,56 @@ impl Hub {
         SubUserOnlineStatusTips { subscribers }
     }
 
+    /// Begins to tell of users whom other nodes watch.
+    pub(crate) fn tell_elsewhere(&self) -> mpsc::UnboundedReceiver<String> {
+        let (news, told) = mpsc::unbounded_channel();
+        self.state.lock().news = Some(news);
+        told
+    }
+
+    /// Another node watches a user of this one until a time in Unix milliseconds.
+    pub(crate) fn watch_from(&self, user_id: &str, domain: &Domain, until: i64) {
+        let mut state = self.state.lock();
+        if state.watched_from.len() >= MAX_WATCHED_FROM {
+            state.watched_from.clear();
+        }
+        state.watched_from.entry(user_id.to_owned()).or_default().insert(domain.clone(), until);
+    }
+
+    /// The other nodes that watch a user at a time in Unix milliseconds.
+    pub(crate) fn watched_from(&self, user_id: &str, now: i64) -> Vec<Domain> {
+        let mut state = self.state.lock();
+        let Some(nodes) = state.watched_from.get_mut(user_id) else { return Vec::new() };
+        nodes.retain(|_, until| now < *until);
+        let nodes: Vec<Domain> = nodes.keys().cloned().collect();
+        if nodes.is_empty() {
+            state.watched_from.remove(user_id);
+        }
+        nodes
+    }
+
+    /// Users of other nodes whom connections watch.
+    pub(crate) fn watched_elsewhere(&self) -> Vec<String> {
+        self.state.lock().watchers.keys().filter(|id| is_remote(id)).cloned().collect()
+    }
+
+    /// A user of another node is online on these platforms now.
+    pub(crate) fn set_elsewhere(&self, user_id: &str, mut now: Vec<i32>) {
+        now.sort_unstable();
+        now.dedup();
+        let mut state = self.state.lock();
+        let before = platforms(&state, user_id);
+        if state.elsewhere.len() >= MAX_WATCHED_FROM {
+            state.elsewhere.clear();
+        }
+        if now.is_empty() {
+            state.elsewhere.remove(user_id);
+        } else {
+            state.elsewhere.insert(user_id.to_owned(), now);
+        }
+        announce(&state, user_id, &before);
+    }
+
     /// Number of users a connection watches.
     pub fn watched(&self, connection: &Connection) -> usize {
         self.state.lock().watched.get(&connection.id).map_or(0, HashSet::len)
@@ -332,6 +394,9 @@ impl Hub {
 }
 
 fn platforms(state: &State, user_id: &str) -> Vec<i32> {
+    if is_remote(user_id) {
+        return state.elsewhere.get(user_id).cloned().unwrap_or_default();
+    }
     let connections = state.users.get(user_id).into_iter().flatten();
     let platforms: BTreeSet<i32> = connections.map(|connection| connection.platform_id).collect();
     platforms.into_iter().collect()
@@ -346,6 +411,9 @@ fn status(state: &State, user_id: &str) -> SubUserOnlineStatusElem {
 
 /// Tells those who watch a user, if the platforms are no longer those `before`.
 fn announce(state: &State, user_id: &str, before: &[i32]) {
+    if let Some(news) = state.news.as_ref().filter(|_| state.watched_from.contains_key(user_id)) {
+        let _ = news.send(user_id.to_owned());
+    }
     let Some(watchers) = state.watchers.get(user_id) else { return };
     let now = status(state, user_id);
     if now.online_platform_ids == before {

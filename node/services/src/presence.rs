@@ -95,6 +95,7 @@ impl Services {
         if hub.watched(connection) + request.subscribe_user_id.len() > MAX_WATCHED {
             return Err(ServiceError::args(format!("at most {MAX_WATCHED} users are watched")));
         }
+        self.watch_elsewhere(&request.subscribe_user_id);
         Ok(hub.watch(connection, &request.subscribe_user_id, &request.unsubscribe_user_id))
     }
 

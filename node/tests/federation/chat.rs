@@ -188,6 +188,31 @@ async fn typing_is_seen_and_not_kept() -> Result {
 }
 
 #[tokio::test]
+async fn who_is_online_elsewhere_is_shown() -> Result {
+    let pair = Pair::start().await?;
+    let who = json!({ "userIDs": [BOB] });
+    let status = pair.alice.call("/user/get_users_status", &who).await?;
+    assert_eq!(status["statusList"][0]["status"], 0);
+    let mut at_alice = pair.alice.connect(Wire::JSON).await?;
+    let watch = proto::sdkws::SubUserOnlineStatus {
+        subscribe_user_id: vec![BOB.to_owned()],
+        unsubscribe_user_id: Vec::new(),
+    };
+    let _: proto::sdkws::SubUserOnlineStatusTips = at_alice.call(2005, &watch).await?;
+    let at_bob = pair.bob.connect(Wire::JSON).await?;
+    let mut next_status = async || loop {
+        if let Push::Status(tips) = at_alice.next_push().await? {
+            return Ok::<_, anyhow::Error>(tips.subscribers[0].clone());
+        }
+    };
+    let status = next_status().await?;
+    assert_eq!((&*status.user_id, &status.online_platform_ids[..]), (BOB, &[5][..]));
+    drop(at_bob);
+    assert!(next_status().await?.online_platform_ids.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_written_to_a_node_that_is_down_waits_for_it() -> Result {
     let pair = Pair::start().await?;
     let mut at_alice = pair.alice.connect(Wire::JSON).await?;

@@ -30,10 +30,13 @@ use crate::notification::is_system;
 /// How long a sender waits for the home of the group.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Gets the refusal of an event, or hears that there is none.
+type Waiting = oneshot::Sender<Option<Refusal>>;
+
 /// Senders who wait for what another node says of an event.
 #[derive(Default)]
 pub(crate) struct Awaited {
-    waiting: Mutex<BTreeMap<(String, u64), oneshot::Sender<Option<Refusal>>>>,
+    waiting: Mutex<BTreeMap<(String, u64), Waiting>>,
 }
 
 impl Awaited {

@@ -39,12 +39,9 @@ impl Services {
                 continue;
             }
             let mut last = range.end;
-            loop {
-                let Some((group_id, first, to)) =
-                    self.missing(&request.user_id, id, range.begin, last, range.num)?
-                else {
-                    break;
-                };
+            while let Some((group_id, first, to)) =
+                self.missing(&request.user_id, id, range.begin, last, range.num)?
+            {
                 fetches += 1;
                 if fetches > MAX_FETCHES {
                     return Ok(());
@@ -90,7 +87,7 @@ impl Services {
             }
             last = seq - 1;
         }
-        Ok((begin <= last).then(|| (head.group_id, begin, last)))
+        Ok((begin <= last).then_some((head.group_id, begin, last)))
     }
 
     /// Fetches messages; returns the lowest seq that the answer covers.

@@ -62,6 +62,14 @@ impl Services {
                 let groups = self.answer_groups(&request)?;
                 Ok(Some(response::Body::Groups(groups)))
             }
+            request::Body::Presence(request) => {
+                let presence = self.answer_presence(origin, request)?;
+                Ok(Some(response::Body::Presence(presence)))
+            }
+            request::Body::PresenceNews(presence) => {
+                self.presence_told(origin, presence);
+                Ok(None)
+            }
             request::Body::Ephemeral(Ephemeral { message }) => {
                 self.take_ephemeral(origin, message).await?;
                 Ok(None)

@@ -21,15 +21,16 @@ const ONLINE: i32 = 1;
 
 impl Services {
     /// The platforms on which users are online, in the order asked for.
-    pub fn get_users_status(
+    pub async fn get_users_status(
         &self,
         _caller: &Caller,
-        request: &GetUserStatusReq,
+        request: GetUserStatusReq,
     ) -> Result<GetUserStatusResp> {
         if request.user_ids.is_empty() {
             return Err(ServiceError::args("userIDs is empty"));
         }
         check_count("userIDs", request.user_ids.len(), MAX_USERS)?;
+        self.refresh_presence(&request.user_ids).await;
         let status_list = request.user_ids.iter().map(|user_id| {
             let platform_ids = self.hub().online_platforms(user_id);
             let status = i32::from(!platform_ids.is_empty());
