@@ -50,7 +50,8 @@ export { CbEvents };
 export { adminToken, call, post, userToken };
 /** One device of a user: the SDK, logged in, and every event it has reported. */
 export class Device {
-  constructor(userID, platformID) {
+  constructor(userID, platformID, home = { api, ws }) {
+    this.home = home;
     this.userID = userID;
     this.platformID = platformID;
     this.sdk = getSDK();
@@ -67,8 +68,8 @@ export class Device {
       userID: this.userID,
       platformID: this.platformID,
       token,
-      apiAddr: api,
-      wsAddr: ws,
+      apiAddr: this.home.api,
+      wsAddr: this.home.ws,
     });
   }
 
@@ -108,8 +109,8 @@ export class Device {
   }
 
   /** The first event of a kind (since `forget`) that fits; waits for it. */
-  async until(event, fits = () => true, patience = 10_000) {
-    const wanted = (entry) => entry.event === event && fits(entry.data);
+  async until(event, fits = () => true, more = null, patience = 10_000) {
+    const wanted = (entry) => entry.event === event && fits(entry.data, more);
     const found = this.events.find(wanted);
     if (found) return found.data;
     return new Promise((resolve, reject) => {

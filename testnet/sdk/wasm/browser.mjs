@@ -46,8 +46,8 @@ export const launch = () =>
 
 /** One device of a user in a page of its own. */
 export class Device {
-  constructor(context, address, userID, platformID) {
-    Object.assign(this, { context, address, userID, platformID });
+  constructor(context, address, userID, platformID, home = { api, ws }) {
+    Object.assign(this, { context, address, userID, platformID, home });
   }
 
   async open() {
@@ -64,8 +64,8 @@ export class Device {
       userID,
       platformID,
       token,
-      apiAddr: api,
-      wsAddr: ws,
+      apiAddr: this.home.api,
+      wsAddr: this.home.ws,
       logLevel: process.env.SDK_LOG ? 6 : 1,
     });
     await this.until('OnSyncServerFinish');
@@ -110,6 +110,10 @@ export class Device {
 
   async send(to, create, parameters) {
     const message = await this.run(create, parameters);
+    return this.deliver(to, message);
+  }
+
+  async deliver(to, message) {
     const { recvID = '', groupID = '' } = to;
     return this.run('sendMessageNotOss', { recvID, groupID, message });
   }

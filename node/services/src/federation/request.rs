@@ -14,10 +14,10 @@ use crate::change::audience;
 use crate::conversation_id::{self, SINGLE};
 use crate::delivery::{Delivery, Push};
 use crate::error::{Result, ServiceError};
-use crate::message::TYPING;
+use crate::notification::is_system;
 
 /// Largest content of a message that is not stored, in bytes.
-const MAX_EPHEMERAL_BYTES: usize = 4_096;
+const MAX_EPHEMERAL_BYTES: usize = 64 * 1_024;
 
 impl Services {
     /// Answers a request of the node of `origin`.
@@ -112,10 +112,11 @@ impl Services {
         let mut message = border::inbound(message, own)?;
         let shape = message.session_type == SINGLE
             && message.options.get("history") == Some(&false)
-            && message.content_type == TYPING
+            && !is_system(message.content_type)
+            && !conversation_id::is_notification(&message)
             && message.content.len() <= MAX_EPHEMERAL_BYTES;
         if !shape {
-            return Err(ServiceError::args("only typing notices are taken without being stored"));
+            return Err(ServiceError::args("not a message of a user that is not stored"));
         }
         message.seq = 0;
         message.send_time = self.now();

@@ -32,8 +32,8 @@ export default async function connection({ check, admin, alice, bob, carol }) {
     cutConnections('carol');
     const texts = Array.from({ length: 300 }, (_, at) => `missed ${at}`);
     for (const text of texts) await bob.send({ recvID: 'carol' }, 'createTextMessage', text);
-    await carol.until(CbEvents.OnConnectSuccess, () => true, 20_000);
-    await carol.until(CbEvents.OnSyncServerFinish, () => true, 20_000);
+    await carol.until(CbEvents.OnConnectSuccess, () => true, null, 20_000);
+    await carol.until(CbEvents.OnSyncServerFinish, () => true, null, 20_000);
     await pause(500);
     const found = [];
     let startClientMsgID = '';
