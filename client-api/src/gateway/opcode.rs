@@ -67,12 +67,14 @@ pub(super) async fn run(
         id::PULL_BY_RANGE => {
             must_be_traceable(request)?;
             let request = decode(request)?;
-            services.fetch_history(caller, &request).await.map_err(ApiError::from)?;
+            services.fetch_ranges(caller, &request).await.map_err(ApiError::from)?;
             Ok(encode(&services.pull_by_ranges(caller, &request)?))
         }
         id::PULL_BY_SEQS => {
             must_be_traceable(request)?;
-            Ok(encode(&services.pull_by_seqs(caller, &decode(request)?)?))
+            let request = decode(request)?;
+            services.fetch_seqs(caller, &request).await.map_err(ApiError::from)?;
+            Ok(encode(&services.pull_by_seqs(caller, &request)?))
         }
         id::READ_AND_MAX_SEQS => {
             must_be_traceable(request)?;

@@ -26,7 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/msg/pull_msg_by_seq", |call| {
             Box::pin(async move {
                 let request = decode(&call.body)?;
-                call.services.fetch_history(call.caller()?, &request).await?;
+                call.services.fetch_ranges(call.caller()?, &request).await?;
                 encode(&call.services.pull_by_ranges(call.caller()?, &request)?)
             })
         }),

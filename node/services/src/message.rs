@@ -20,7 +20,7 @@ pub(crate) use mention::mark_named;
 pub(crate) use pull::{newest_shown, seqs};
 pub(crate) use read::mark_read;
 pub(crate) use revoke::revoke;
-pub(crate) use send::{SENT, Sending, TYPING, accept, response};
+pub(crate) use send::{SENT, Sending, accept, response};
 pub(crate) use view::window;
 
 use proto::sdkws::MsgData;

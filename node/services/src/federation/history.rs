@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use proto::federation::{History, HistoryRequest, PastMessage, request, response};
+use proto::msg::GetSeqMessageReq;
 use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
 use proto::sdkws::{MsgData, PullMessageBySeqsReq};
 use store::{Direction, message_log, schema};
@@ -24,29 +25,47 @@ const MAX_FETCHES: usize = 8;
 
 impl Services {
     /// Fetches what a pull of messages will want and is still with the home of its group.
-    pub async fn fetch_history(
+    pub async fn fetch_ranges(
         &self,
         caller: &Caller,
         request: &PullMessageBySeqsReq,
     ) -> Result<()> {
-        if self.domain().is_none() || caller.must_be(&request.user_id).is_err() {
+        let ranges = request.seq_ranges.iter();
+        let wanted = ranges.map(|r| (r.conversation_id.as_str(), r.begin, r.end, r.num));
+        self.fetch_wanted(caller, &request.user_id, wanted).await
+    }
+
+    /// As [`fetch_ranges`](Self::fetch_ranges), for single seqs.
+    pub async fn fetch_seqs(&self, caller: &Caller, request: &GetSeqMessageReq) -> Result<()> {
+        let wanted = request.conversations.iter().filter_map(|wanted| {
+            let (first, last) = (wanted.seqs.iter().min()?, wanted.seqs.iter().max()?);
+            Some((wanted.conversation_id.as_str(), *first, *last, i64::MAX))
+        });
+        self.fetch_wanted(caller, &request.user_id, wanted).await
+    }
+
+    /// Each wanted: a conversation, its first and last seq, and at most how many of the last.
+    async fn fetch_wanted(
+        &self,
+        caller: &Caller,
+        user_id: &str,
+        wanted: impl Iterator<Item = (&str, i64, i64, i64)>,
+    ) -> Result<()> {
+        if self.domain().is_none() || caller.must_be(user_id).is_err() {
             return Ok(());
         }
         let mut fetches = 0;
-        for range in &request.seq_ranges {
-            let id = range.conversation_id.as_str();
+        for (id, begin, end, num) in wanted {
             if conversation_id::is_stream(id) || !is_remote(id) {
                 continue;
             }
-            let mut last = range.end;
-            while let Some((group_id, first, to)) =
-                self.missing(&request.user_id, id, range.begin, last, range.num)?
-            {
+            let mut last = end;
+            while let Some((group_id, first, to)) = self.missing(user_id, id, begin, last, num)? {
                 fetches += 1;
                 if fetches > MAX_FETCHES {
                     return Ok(());
                 }
-                match self.fetch(&request.user_id, id, &group_id, first, to).await {
+                match self.fetch(user_id, id, &group_id, first, to).await {
                     Ok(reached) if reached > first => last = reached - 1,
                     Ok(_) => break,
                     Err(error) => {

@@ -19,8 +19,7 @@ use crate::{Services, user};
 const SENDING: i32 = 1;
 /// Status of a message that was sent.
 pub(crate) const SENT: i32 = 2;
-/// Content type of a typing notice.
-pub(crate) const TYPING: i32 = 113;
+const TYPING: i32 = 113;
 const REVOKE_LEGACY: i32 = 111;
 
 const GROUP_DISMISSED: i32 = 2;
