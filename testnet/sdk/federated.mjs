@@ -40,7 +40,8 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
   });
 
   await check('nobody is found who is not there', async () => {
-    const users = await alice.run('getUsersInfo', ['nobody@beta.example']);
+    // One SDK has an empty list for it, another an error.
+    const users = await alice.run('getUsersInfo', ['nobody@beta.example']).catch(() => []);
     return users?.length ?? 0;
   });
 
@@ -232,12 +233,16 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
       groupInfo: { groupName: 'Entente', groupType: 2, needVerification: 0 },
     });
     group = made.groupID;
-    const told = await Promise.all(
-      [bob, carol].map((device) =>
-        device.until('OnJoinedGroupAdded', (g, id) => g.groupID === id, at(device)),
-      ),
-    );
-    return told.map((g) => [g.groupName, g.memberCount, g.ownerUserID]);
+    const joined = async (device) => {
+      for (let tries = 0; tries < 100; tries += 1) {
+        const groups = (await device.run('getJoinedGroupListPage', page)) ?? [];
+        const found = groups.find((g) => g.groupID === at(device));
+        if (found) return [found.groupName, found.memberCount, found.ownerUserID];
+        await pause(100);
+      }
+      throw new Error(`${device.userID} is not in the group`);
+    };
+    return Promise.all([bob, carol].map(joined));
   });
 
   await check('members are the same everywhere', async () =>
