@@ -389,6 +389,7 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
       (g, id) => g.ownerUserID === id,
       form.bob,
     );
+    await pause(500);
     return [changed.ownerUserID, await members(alice)];
   });
 
@@ -396,6 +397,7 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
     await alice.forget();
     await carol.run('quitGroup', at(carol));
     const gone = await alice.until('OnGroupMemberDeleted', (m, id) => m.userID === id, form.carol);
+    await pause(500);
     return [gone.userID, await members(bob)];
   });
 
