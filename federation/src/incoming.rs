@@ -24,6 +24,8 @@ use crate::{Domain, FederationError, PublicKey, VERSION};
 
 /// Most events in one batch.
 const MAX_EVENTS: usize = 4_096;
+/// Largest place in a stream.
+const MAX_SEQ: u64 = u64::MAX / 2;
 /// Batches that are being applied; the link waits beyond them.
 const UNDER_WAY: usize = 4;
 
@@ -81,8 +83,8 @@ async fn greet(
     if origin == *own {
         return Err(FederationError::Identity(origin));
     }
-    if epoch == 0 {
-        return Err(FederationError::Protocol("an epoch is never 0".into()));
+    if epoch == 0 || acknowledged > MAX_SEQ {
+        return Err(FederationError::Protocol("no such place in a stream".into()));
     }
     shared.settings.policy.check(&origin)?;
     shared.trust.authenticate(&origin, &key, document).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use prost::Message as _;
-use proto::federation::{NodeDocument, Response, SignedDocument, request};
+use proto::federation::{Greeting, NodeDocument, Response, SignedDocument, request};
 use store::{Store, outbox, schema};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -28,6 +28,8 @@ pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Links that others have open at the same time.
 const LINKS: usize = 4_096;
+/// Time between two greetings of the nodes that are known.
+const GREET_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Links that one other node has open at the same time.
 const LINKS_PER_PEER: u32 = 64;
 
@@ -123,7 +125,8 @@ impl Shared {
         let (peer, lane) = (incoming.peer, incoming.lane);
         let room = || Arc::new(Semaphore::new(LINKS_PER_PEER as usize));
         let room = Arc::clone(&self.links.entry(peer).or_insert_with(room));
-        let Ok(_place) = room.try_acquire() else {
+        let place = tokio::time::timeout(self.settings.timing.answer, room.acquire()).await;
+        let Ok(Ok(place)) = place else {
             tracing::debug!(peer = hex::encode(peer), "another node has too many links open");
             return;
         };
@@ -134,7 +137,7 @@ impl Shared {
         if let Err(error) = served {
             tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
         }
-        drop(_place);
+        drop(place);
         self.links.remove_if(&peer, |_, room| room.available_permits() == LINKS_PER_PEER as usize);
     }
 }
@@ -178,7 +181,41 @@ impl Federation {
         for domain in waiting {
             federation.wake(&domain.parse()?);
         }
+        tokio::spawn(federation.clone().greet());
         Ok(federation)
+    }
+
+    /// Shows itself to every node it knows, now and then: they learn new keys and addresses, and
+    /// that it is there.
+    async fn greet(self) {
+        let stop = self.shared.stop.clone();
+        loop {
+            for domain in self.known().unwrap_or_default() {
+                let greeting = request::Body::Greeting(Greeting {});
+                let asked = self.ask(&domain, greeting);
+                match stop.run_until_cancelled(asked).await {
+                    None => return,
+                    Some(Ok(_)) => self.shared.peer(&domain).reachable.notify_one(),
+                    Some(Err(error)) => tracing::debug!(%error, "a greeting"),
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(GREET_EVERY)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Domains of the nodes of which something is known.
+    fn known(&self) -> Result<Vec<Domain>, FederationError> {
+        let view = self.shared.store.view();
+        let mut known = Vec::new();
+        for row in schema::PEERS.scan(&view, ()) {
+            let domain: Domain = row?.0.parse()?;
+            if domain != *self.domain() {
+                known.push(domain);
+            }
+        }
+        Ok(known)
     }
 
     async fn accept(self, mut incoming: mpsc::Receiver<Incoming>) {

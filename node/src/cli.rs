@@ -161,6 +161,17 @@ pub(crate) enum FederationCommand {
     },
     /// List the other nodes: state, queued events, refusals.
     Peers,
+    /// List the events that wait for another node.
+    Queue {
+        /// Its domain.
+        domain: String,
+        /// Events to print, at most.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Events of other nodes that were put aside because they could not be applied.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
 }
 
 /// Commands about the keys of this node.
@@ -168,4 +179,29 @@ pub(crate) enum FederationCommand {
 pub(crate) enum KeyCommand {
     /// Print the key in use; the first time, make it.
     Show,
+    /// Make a new key, which is in use from the next start on; the old one holds for 30 more days,
+    /// in which other nodes learn the new one.
+    Rotate,
+    /// Revoke a key: nothing signed with it counts any more. The key in use must be rotated first.
+    Revoke {
+        /// Its peer ID.
+        peer_id: String,
+    },
+}
+
+/// Commands about events that were put aside.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List them, and why.
+    List,
+    /// Apply those of a node again.
+    Retry {
+        /// Its domain.
+        domain: String,
+    },
+    /// Forget those of a node.
+    Drop {
+        /// Its domain.
+        domain: String,
+    },
 }

@@ -68,6 +68,12 @@ impl DataFolder {
         Identity::read(&text).with_context(|| format!("identity in {}", file.display()))
     }
 
+    /// Writes other keys of this node.
+    pub(crate) fn replace_identity(&self, identity: &Identity) -> anyhow::Result<()> {
+        write_file(&self.identity_file(), &identity.write()?)?;
+        self.sync_entries().with_context(|| format!("cannot sync {}", self.path.display()))
+    }
+
     /// The file with the secret.
     pub(crate) fn secret_file(&self) -> PathBuf {
         self.path.join("secret")
@@ -133,6 +139,12 @@ fn create_file(file: &Path, text: &str) -> anyhow::Result<bool> {
     if file.exists() {
         return Ok(false);
     }
+    write_file(file, text)?;
+    Ok(true)
+}
+
+/// Writes a file that only the owner can read.
+fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
     // Written beside and renamed: a start that is cut short leaves no half file.
     let beside = file.with_extension("new");
     let mut out = fs::OpenOptions::new()
@@ -145,5 +157,5 @@ fn create_file(file: &Path, text: &str) -> anyhow::Result<bool> {
     writeln!(out, "{text}")?;
     out.sync_all()?;
     fs::rename(&beside, file)?;
-    Ok(true)
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use federation::{Domain, Federation, peer_id, trust};
 use proto::auth::GetUserTokenReq;
+use proto::federation::EventKind;
 use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,14 @@ pub(crate) enum Operation {
     FederationPin { domain: String, peer_id: Option<String>, addresses: Vec<String> },
     /// Lists the other nodes.
     FederationPeers,
+    /// Lists the events that wait for another node.
+    FederationQueue { domain: String, limit: usize },
+    /// Lists the events of other nodes that were put aside.
+    QuarantineList,
+    /// Applies those of a node again.
+    QuarantineRetry { domain: String },
+    /// Forgets those of a node.
+    QuarantineDrop { domain: String },
 }
 
 /// What operations work on: the rules, and the federation where the node serves and has a domain.
@@ -39,6 +48,17 @@ pub(crate) enum Operation {
 pub(crate) struct Node {
     pub(crate) services: Services,
     pub(crate) federation: Option<Federation>,
+}
+
+/// A kind of event in words.
+fn kind_name(kind: u32) -> String {
+    match EventKind::try_from(kind.cast_signed()) {
+        Ok(kind) => {
+            let name = kind.as_str_name();
+            name.strip_prefix("EVENT_").unwrap_or(name).to_lowercase()
+        }
+        Err(_) => format!("unknown ({kind})"),
+    }
 }
 
 /// Told about how much is done.
@@ -115,6 +135,44 @@ impl Operation {
                     }
                 };
                 Ok(json!({ "peers": peers }))
+            }
+            Self::FederationQueue { domain, limit } => {
+                let view = services.store().view();
+                let mut events = Vec::new();
+                for row in store::outbox::queued(&view, &domain, 0).take(limit) {
+                    let (seq, event) = row?;
+                    events.push(json!({
+                        "seq": seq,
+                        "kind": kind_name(event.kind),
+                        "time": event.time,
+                    }));
+                }
+                let head = store::outbox::head(&view, &domain)?;
+                Ok(json!({ "queued": head.last - head.acknowledged, "events": events }))
+            }
+            Self::QuarantineList => {
+                let view = services.store().view();
+                let mut events = Vec::new();
+                for row in schema::QUARANTINE.scan(&view, ()) {
+                    let ((domain, epoch, seq), event) = row?;
+                    events.push(json!({
+                        "domain": domain,
+                        "epoch": epoch,
+                        "seq": seq,
+                        "kind": kind_name(event.kind),
+                        "received": event.received,
+                        "reason": event.reason,
+                    }));
+                }
+                Ok(json!({ "events": events }))
+            }
+            Self::QuarantineRetry { domain } => {
+                let (done, left) = services.retry_quarantined(&domain.parse()?).await?;
+                Ok(json!({ "done": done, "left": left }))
+            }
+            Self::QuarantineDrop { domain } => {
+                let dropped = services.drop_quarantined(&domain.parse()?).await?;
+                Ok(json!({ "dropped": dropped }))
             }
             Self::Verify => tokio::task::block_in_place(|| {
                 let report = store::verify::verify(&services.store().view(), progress)?;

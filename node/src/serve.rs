@@ -75,6 +75,7 @@ pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result
         dedupe_window_ms: config.chat.dedupe_hours.saturating_mul(3_600_000),
         dedupe_messages: DEDUPE_MESSAGES,
         reserve_bytes: config.store.reserve_mib << 20,
+        inline: false,
     };
     Ok(Store::open(Box::new(engine), options)?)
 }

@@ -18,3 +18,13 @@ async fn nothing_acknowledged_is_lost_in_twenty_kills() -> Result {
     assert!(report.messages > ROUNDS * SENDERS, "{report:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_federated_nodes_agree_after_ten_kills() -> Result {
+    let server = Path::new(env!("CARGO_BIN_EXE_entente"));
+    let report = crash::federated::rounds(server, 3, 10, 7, |_| {}).await?;
+    println!("{report:?}");
+    assert_eq!(report.kills, 10);
+    assert!(report.messages > 100, "{report:?}");
+    Ok(())
+}

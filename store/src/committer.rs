@@ -56,6 +56,16 @@ impl Committer {
         }
     }
 
+    /// Runs what waits, on the thread of the caller.
+    pub(crate) fn run_waiting(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Err(error) = self.commit(job) {
+                tracing::error!(%error, "the store no longer accepts changes");
+                self.jobs.close();
+            }
+        }
+    }
+
     fn commit(&mut self, first: Box<dyn Job>) -> Result<(), StoreError> {
         if let Some(available) = self.shared.engine.available_bytes()
             && available < self.reserve_bytes

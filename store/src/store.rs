@@ -24,6 +24,9 @@ pub struct Options {
     pub dedupe_messages: usize,
     /// Bytes of disk below which the store refuses changes.
     pub reserve_bytes: u64,
+    /// Runs transactions on the thread of the caller, one after the other, instead of one of its
+    /// own: for simulations in paused time.
+    pub inline: bool,
 }
 
 impl Default for Options {
@@ -33,6 +36,7 @@ impl Default for Options {
             dedupe_window_ms: 30 * 60 * 1_000,
             dedupe_messages: 4_096,
             reserve_bytes: 32 << 20,
+            inline: false,
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct Store {
     /// `None` once the store is closed.
     jobs: Arc<RwLock<Option<Jobs>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// The committer, where it has no thread of its own.
+    inline: Option<Arc<Mutex<Committer>>>,
 }
 
 impl Store {
@@ -80,12 +86,16 @@ impl Store {
             tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages, skipped),
             reserve_bytes: options.reserve_bytes,
         };
+        let jobs = Arc::new(RwLock::new(Some(sender)));
+        if options.inline {
+            let inline = Some(Arc::new(Mutex::new(committer)));
+            return Ok(Self { shared, jobs, thread: Arc::default(), inline });
+        }
         let thread = thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run())
             .map_err(|error| StoreError::Engine(error.to_string()))?;
-        let jobs = Arc::new(RwLock::new(Some(sender)));
-        Ok(Self { shared, jobs, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { shared, jobs, thread: Arc::new(Mutex::new(Some(thread))), inline: None })
     }
 
     /// A consistent picture of what is durable now.
@@ -123,6 +133,9 @@ impl Store {
             return Err(StoreError::Closed.into());
         }
         drop(jobs);
+        if let Some(committer) = &self.inline {
+            committer.lock().run_waiting();
+        }
         answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 

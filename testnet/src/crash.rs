@@ -5,6 +5,7 @@
 //! `entente verify` must find nothing.
 
 mod chat;
+pub mod federated;
 mod list;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ pub struct Options {
     /// Users who send.
     #[arg(long, value_name = "N", default_value_t = 16)]
     senders: usize,
+    /// Nodes; with more than one they federate over links that lose, delay and cut.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    nodes: usize,
     /// Seed of the moments; a new one if left out.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -74,10 +78,15 @@ pub fn run(options: &Options) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let progress = ProgressBar::new(options.rounds as u64);
     let started = Instant::now();
-    let outcome =
-        runtime.block_on(rounds(&options.server, options.rounds, options.senders, seed, |_| {
-            progress.inc(1)
-        }));
+    let outcome = runtime.block_on(async {
+        let (server, count) = (&options.server, options.rounds);
+        let step = |_| progress.inc(1);
+        if options.nodes > 1 {
+            federated::rounds(server, options.nodes, count, seed, step).await
+        } else {
+            rounds(server, count, options.senders, seed, step).await
+        }
+    });
     progress.finish_and_clear();
     let report = match outcome {
         Ok(report) => report,

@@ -13,6 +13,7 @@ mod process;
 mod random;
 pub mod recording;
 mod rest;
+pub mod simulation;
 mod socket;
 pub mod up;
 

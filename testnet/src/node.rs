@@ -104,6 +104,7 @@ impl NodeBuilder {
             dedupe_window_ms: 24 * 3_600_000,
             dedupe_messages: 1_000,
             reserve_bytes: self.reserve_bytes,
+            inline: false,
         };
         let store = Store::open(self.engine, options)?;
         let clock = Arc::new(TestClock::default());
@@ -259,6 +260,11 @@ impl Node {
     /// Its federation.
     pub fn federation(&self) -> Option<&Federation> {
         self.federation.as_ref().map(|federated| &federated.federation)
+    }
+
+    /// The key under which other nodes know it.
+    pub fn key(&self) -> Option<PublicKey> {
+        self.federation.as_ref().map(|federated| federated.key)
     }
 
     /// Pins another node's key and address.

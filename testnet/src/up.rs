@@ -3,7 +3,7 @@
 
 mod control;
 mod organisation;
-mod relay;
+pub(crate) mod relay;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -261,11 +261,15 @@ impl<'tx> Change<'_, 'tx> {
 
     /// Pushes a message to those who get it.
     pub(crate) fn push(&mut self, conversation: &str, message: &[u8], audience: Audience) {
-        if let Audience::Group(group_id, leavers) = &audience {
-            let (conversation, message, leavers) =
-                (conversation.to_owned(), message.to_vec(), leavers.clone());
-            let group_id = group_id.clone();
-            self.note_crossing(&group_id, Crossing::Message { conversation, message, leavers });
+        if let Audience::Group(group_id, leavers) = &audience
+            && self.crossings.is_some()
+        {
+            let crossing = Crossing::Message {
+                conversation: conversation.to_owned(),
+                message: message.to_vec(),
+                leavers: leavers.clone(),
+            };
+            self.note_crossing(group_id, crossing);
         }
         let push = Push::new(conversation, message, &self.caller.operation_id);
         self.deliver(Delivery::Push(audience, Arc::new(push)));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use proto::msg::SendMsgResp;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::conversation_id;
 use crate::hub::Hub;
@@ -130,7 +131,10 @@ impl Outbox {
 
     /// Hands over from the committer thread; waits while the queue is full.
     pub(crate) fn after_commit(&self, deliveries: Vec<Delivery>) {
-        if !deliveries.is_empty() {
+        if deliveries.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(deliveries)) = self.queue.try_send(deliveries) {
             let _ = self.queue.blocking_send(deliveries);
         }
     }

@@ -4,6 +4,7 @@
 //! comes in runs through the same rules as a request of a client, with the user of the other node
 //! as the caller.
 
+mod catch_up;
 mod chat;
 mod friend;
 mod group;
@@ -106,6 +107,9 @@ impl Services {
             return;
         }
         self.start_presence();
+        if let Err(error) = self.catch_up_all() {
+            tracing::error!(%error, "groups of other nodes are not looked at");
+        }
     }
 
     /// Domain of this node, if it federates.
@@ -192,6 +196,55 @@ impl Services {
             ServiceError::Store(error) => error,
             other => StoreError::Engine(other.to_string()),
         })
+    }
+
+    /// Applies the events of a node again that were put aside; returns how many were applied, or
+    /// refused by the rules, and how many are left.
+    pub async fn retry_quarantined(&self, origin: &Domain) -> Result<(usize, usize)> {
+        let (name, origin) = (origin.to_string(), origin.clone());
+        let caller = Caller::other_node(&name);
+        self.change(&caller, move |change| {
+            let rows = schema::QUARANTINE.scan(change.tx, name.as_str());
+            let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
+            let (mut done, mut left) = (0, 0);
+            for ((_, epoch, seq), put_aside) in rows {
+                let event = Event {
+                    kind: put_aside.kind,
+                    body: put_aside.body.clone(),
+                    time_ms: put_aside.time,
+                };
+                match change.attempt(|change| change.apply(&origin, seq, &event)) {
+                    Err(Trouble::Later(error)) => return Err(error.into()),
+                    Err(Trouble::Bad(reason)) => {
+                        left += 1;
+                        let again = Quarantined { reason, ..put_aside };
+                        schema::QUARANTINE.put(change.tx, (&name, epoch, seq), &again);
+                    }
+                    Ok(()) | Err(Trouble::Refused(_)) => {
+                        done += 1;
+                        schema::QUARANTINE.delete(change.tx, (&name, epoch, seq));
+                    }
+                }
+            }
+            Ok((done, left))
+        })
+        .await
+    }
+
+    /// Forgets the events of a node that were put aside; returns how many there were.
+    pub async fn drop_quarantined(&self, origin: &Domain) -> Result<usize> {
+        let name = origin.to_string();
+        let caller = Caller::other_node(&name);
+        self.change(&caller, move |change| {
+            let rows = schema::QUARANTINE.scan(change.tx, name.as_str());
+            let keys = rows.map(|row| row.map(|((_, epoch, seq), _)| (epoch, seq)));
+            let keys = keys.collect::<std::result::Result<Vec<_>, _>>()?;
+            for (epoch, seq) in &keys {
+                schema::QUARANTINE.delete(change.tx, (&name, *epoch, *seq));
+            }
+            Ok(keys.len())
+        })
+        .await
     }
 
     /// The node of `destination` has all events up to `seq`, but refuses some: removes them and
@@ -344,8 +397,8 @@ impl Change<'_, '_> {
             Ok(EventKind::EventFriendAnswer) => {
                 change.friend_answered(origin, &Message::decode(body)?)
             }
-            Ok(EventKind::EventFriendDeleted) => {
-                change.friend_deleted(origin, &Message::decode(body)?)
+            Ok(EventKind::EventFriendListed) => {
+                change.friend_listed(origin, &Message::decode(body)?)
             }
             Ok(EventKind::EventChat) => change.chat_received(origin, Message::decode(body)?),
             Ok(EventKind::EventRevoke) => change.chat_revoked(origin, &Message::decode(body)?),
@@ -373,7 +426,9 @@ impl Change<'_, '_> {
             Ok(EventKind::EventFriendRequest) => {
                 self.friend_request_refused(destination, queued, refusal)
             }
+            Ok(EventKind::EventFriendAnswer) => self.friend_answer_refused(destination, queued),
             Ok(EventKind::EventChat) => self.chat_refused(queued, refusal),
+            Ok(EventKind::EventGroupSend) => self.group_send_refused(queued, refusal),
             _ => Ok(()),
         }
     }

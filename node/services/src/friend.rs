@@ -27,7 +27,7 @@ pub(crate) const MAX_TEXT_BYTES: usize = 4_096;
 /// Made by an app admin.
 const IMPORTED: i32 = 1;
 /// Made by a request and its answer.
-const BY_APPLICATION: i32 = 2;
+pub(crate) const BY_APPLICATION: i32 = 2;
 
 /// The IDs must be there, at most `max`, and none twice.
 fn check_ids(what: &str, ids: &[String], max: usize) -> Result<()> {

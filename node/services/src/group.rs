@@ -76,7 +76,7 @@ fn check_unique<'a>(what: &str, ids: impl IntoIterator<Item = &'a String>) -> Re
     Err(ServiceError::args(format!("{what} names somebody twice")))
 }
 
-fn check_texts(info: &GroupInfo) -> Result<()> {
+pub(crate) fn check_texts(info: &GroupInfo) -> Result<()> {
     check_length("groupName", &info.group_name, MAX_NAME_BYTES)?;
     for (what, text) in [
         ("notification", &info.notification),

@@ -36,9 +36,11 @@ pub use error::{Result, ServiceError};
 pub use settings::Settings;
 pub use store::StoreError;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use federation::{Awaited, OtherNodes, Verdicts};
+use parking_lot::Mutex;
 use store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -70,6 +72,8 @@ struct Inner {
     verdicts: Verdicts,
     /// Senders who wait for another node.
     awaited: Awaited,
+    /// Groups of other nodes whose log is being fetched.
+    catching_up: Mutex<HashSet<String>>,
     /// Where work goes that follows from a change.
     runtime: Handle,
 }
@@ -92,6 +96,7 @@ impl Services {
             others: OnceLock::new(),
             verdicts: Verdicts::default(),
             awaited: Awaited::default(),
+            catching_up: Mutex::default(),
             runtime: Handle::current(),
         };
         Self { inner: Arc::new(inner) }

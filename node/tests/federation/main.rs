@@ -3,6 +3,7 @@
 mod chat;
 mod friend;
 mod group;
+mod hostile;
 
 use std::time::Duration;
 

@@ -38,6 +38,7 @@ fn target() -> &'static Target {
             dedupe_window_ms: 3_600_000,
             dedupe_messages: 1_000,
             reserve_bytes: 0,
+            inline: false,
         };
         let store = Store::open(Box::new(MemoryEngine::default()), options).expect("a store");
         let settings =

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,11 @@ const COMING: usize = 20;
 const CHANGE: Duration = Duration::from_millis(250);
 /// Time in which caches fill, before anything is compared; a share of the run.
 const SETTLES: f64 = 0.25;
+/// Shares of the capacity that are tried, how long each, and the median latency in milliseconds
+/// with which the node keeps up.
+const SHARES: [f64; 8] = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2];
+const TRIED: Duration = Duration::from_secs(8);
+const KEEPS_UP_MS: f64 = 10.0;
 /// Most that a mean may differ between the first and the last third of what is compared.
 const DRIFT: f64 = 0.03;
 /// Growth of memory in MiB that is noise.
@@ -40,11 +45,11 @@ const NOISE_MS: f64 = 2.0;
 /// Runs it.
 pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
     let Stage { target, options, progress } = stage;
-    let capacity = capacity(stage).await?;
-    let rate = (capacity / 2.0) as u32;
+    let capacity = sustained(stage).await?;
+    let rate = capacity / 2;
     let seconds = options.soak.max(30);
     let mut report = Report::new(format!("{seconds} s at {rate}/s, half of capacity"), target);
-    report.number("capacity", capacity, "/s");
+    report.number("capacity", capacity.into(), "/s");
     let users = population::settle(target, options.pairs * 2).await?;
     let steady = Steady::start(stage, &users, rate).await?;
     let stop = CancellationToken::new();
@@ -86,6 +91,30 @@ pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
     steady.end(&mut report).await?;
     compare(&seen, &mut report);
     Ok(report)
+}
+
+/// What the node can do at a fixed rate: the greatest share of what it can do at its own pace that
+/// it delivers without falling behind.
+///
+/// A fixed rate costs more for each message, for fewer of them share a write.
+async fn sustained(stage: &Stage<'_>) -> Result<u32> {
+    let most = capacity(stage).await?;
+    let users = population::settle(stage.target, stage.options.pairs * 2).await?;
+    for share in SHARES {
+        let rate = (most * share) as u32;
+        let steady = Steady::start(stage, &users, rate).await?;
+        tokio::time::sleep(TRIED / 2).await;
+        steady.turn();
+        tokio::time::sleep(TRIED / 2).await;
+        let window = steady.turn();
+        let mut tried = Report::new("sustained", stage.target);
+        steady.end(&mut tried).await?;
+        ensure!(tried.faults.is_empty(), "{:?}", tried.faults);
+        if window.p50 <= KEEPS_UP_MS {
+            return Ok(rate);
+        }
+    }
+    bail!("it falls behind at any rate that was tried");
 }
 
 /// What the node can do: messages a second that pairs send as fast as they are acknowledged.

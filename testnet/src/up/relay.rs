@@ -17,23 +17,23 @@ const MOST_SENDERS: usize = 64;
 
 /// What is wrong with the link between two nodes.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     cut: AtomicBool,
     delay_ms: AtomicU64,
     loss_percent: AtomicU32,
 }
 
 impl Faults {
-    pub(super) fn set_cut(&self, cut: bool) {
+    pub(crate) fn set_cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::Relaxed);
     }
 
-    pub(super) fn slow(&self, delay_ms: u64, loss_percent: u32) {
+    pub(crate) fn slow(&self, delay_ms: u64, loss_percent: u32) {
         self.delay_ms.store(delay_ms, Ordering::Relaxed);
         self.loss_percent.store(loss_percent, Ordering::Relaxed);
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let (delay, loss) =
             (self.delay_ms.load(Ordering::Relaxed), self.loss_percent.load(Ordering::Relaxed));
         match (self.cut.load(Ordering::Relaxed), delay, loss) {
@@ -54,7 +54,7 @@ impl Faults {
 }
 
 /// Starts a relay to `node`; returns the port on which it listens.
-pub(super) async fn start(node: SocketAddr, faults: Arc<Faults>) -> Result<u16> {
+pub(crate) async fn start(node: SocketAddr, faults: Arc<Faults>) -> Result<u16> {
     let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
     let port = front.local_addr()?.port();
     tokio::spawn(async move {

@@ -16,6 +16,7 @@ use store::record::{Number, Queued};
 use store::{Direction, Read, StoreError, View, message_log, schema};
 
 use super::Trouble;
+use crate::Services;
 use crate::border;
 use crate::change::{Change, audience, json};
 use crate::conversation_id::{self, SINGLE};
@@ -27,6 +28,8 @@ type Done = std::result::Result<(), Trouble>;
 
 /// How far the clock of another node may be ahead before its times are cut, in milliseconds.
 const MAX_AHEAD_MS: i64 = 5_000;
+/// Largest seq of a message.
+const MAX_SEQ: i64 = i64::MAX / 2;
 /// Longest ID of a message in bytes.
 const MAX_MESSAGE_ID_BYTES: usize = 128;
 /// What the stock apps show for a message to somebody who has blocked the sender.
@@ -323,36 +326,49 @@ impl Change<'_, '_> {
         if message_log::is_erased(&message) {
             return Ok(());
         }
-        let custom_type = match refusal.code {
-            1302 => TIP_BLOCKED,
-            1303 => TIP_NOT_FRIEND,
-            _ => 0,
-        };
-        let reason: String = refusal.reason.chars().take(200).collect();
-        let data = json(&serde_json::json!({
-            "customType": custom_type,
-            "data": { "clientMsgID": message.client_msg_id, "code": refusal.code },
-        }))?;
-        let content = serde_json::json!({ "data": data, "description": reason, "extension": "" });
         let tip = MsgData {
             send_id: message.recv_id.clone(),
             recv_id: message.send_id.clone(),
-            client_msg_id: self.services.new_id(),
-            server_msg_id: self.services.new_id(),
-            session_type: SINGLE,
-            msg_from: FROM_SYSTEM,
-            content_type: CUSTOM,
-            content: json(&content)?.into(),
             create_time: self.now,
-            status: SENT,
-            options: [("offlinePush".to_owned(), false), ("unreadCount".to_owned(), false)].into(),
-            ..MsgData::default()
+            ..refusal_tip(self.services, &message, refusal)?
         };
         let appended = self.append(&tip, false)?;
         let (conversation, _) = conversation_id::of_message(&tip);
         self.push(&conversation, &appended.message, audience(&tip, &[]));
         Ok(())
     }
+}
+
+/// What says that another node did not take a message.
+pub(super) fn refusal_tip(
+    services: &Services,
+    message: &MsgData,
+    refusal: &Refusal,
+) -> Result<MsgData> {
+    let custom_type = match refusal.code {
+        1302 => TIP_BLOCKED,
+        1303 => TIP_NOT_FRIEND,
+        _ => 0,
+    };
+    let reason: String = refusal.reason.chars().take(200).collect();
+    let data = json(&serde_json::json!({
+        "customType": custom_type,
+        "data": { "clientMsgID": message.client_msg_id, "code": refusal.code },
+    }))?;
+    let content = serde_json::json!({ "data": data, "description": reason, "extension": "" });
+    Ok(MsgData {
+        send_id: message.send_id.clone(),
+        group_id: message.group_id.clone(),
+        client_msg_id: services.new_id(),
+        server_msg_id: services.new_id(),
+        session_type: message.session_type,
+        msg_from: FROM_SYSTEM,
+        content_type: CUSTOM,
+        content: json(&content)?.into(),
+        status: SENT,
+        options: [("offlinePush".to_owned(), false), ("unreadCount".to_owned(), false)].into(),
+        ..MsgData::default()
+    })
 }
 
 /// The node to tell of what a user of this node does in a chat of two; `None` if it is this one.
@@ -369,7 +385,7 @@ fn check_chat(message: &MsgData, author_seq: i64) -> Done {
     if is_system(message.content_type) || conversation_id::is_notification(message) {
         return bad("only a node itself says such things, and only to its own users");
     }
-    if author_seq < 1 || message.options.get("history") == Some(&false) {
+    if !(1..=MAX_SEQ).contains(&author_seq) || message.options.get("history") == Some(&false) {
         return bad("a message that is not stored at its author's node");
     }
     let ids = [&message.client_msg_id, &message.server_msg_id];

@@ -3,7 +3,7 @@
 //! Each node keeps the list of its own user, and a copy of the other user's row about that user.
 
 use prost::Message as _;
-use proto::federation::{EventKind, FriendAnswer, FriendDeleted, FriendRequest, Refusal};
+use proto::federation::{EventKind, FriendAnswer, FriendListed, FriendRequest, Refusal};
 use proto::qualified::{Domain, home_of};
 use proto::relation::RespondFriendApplyReq;
 use store::record::Queued;
@@ -12,7 +12,7 @@ use store::schema;
 use super::Trouble;
 use crate::change::Change;
 use crate::error::Result;
-use crate::friend::{AGREED, MAX_TEXT_BYTES, REFUSED, WAITING};
+use crate::friend::{AGREED, BY_APPLICATION, MAX_TEXT_BYTES, REFUSED, WAITING};
 use crate::user::{check_length, must_exist};
 
 type Done = std::result::Result<(), Trouble>;
@@ -54,11 +54,15 @@ impl Change<'_, '_> {
         self.tell_node(&domain, EventKind::EventFriendAnswer, &body)
     }
 
-    /// Tells the node of a former friend, if that is another one.
-    pub(crate) fn cross_friend_deleted(&mut self, owner: &str, friend: &str) -> Result<()> {
+    /// Tells the node of a friend, or a former one, whether the owner lists that friend now.
+    pub(crate) fn cross_friend_listed(&mut self, owner: &str, friend: &str) -> Result<()> {
         let Some(domain) = home_of(friend) else { return Ok(()) };
-        let body = FriendDeleted { owner: self.qualified(owner)?, friend: self.qualified(friend)? };
-        self.tell_node(&domain, EventKind::EventFriendDeleted, &body)
+        let body = FriendListed {
+            owner: self.qualified(owner)?,
+            friend: self.qualified(friend)?,
+            listed: schema::FRIENDS.contains(self.tx, (owner, friend))?,
+        };
+        self.tell_node(&domain, EventKind::EventFriendListed, &body)
     }
 
     pub(super) fn friend_requested(&mut self, origin: &Domain, event: FriendRequest) -> Done {
@@ -81,7 +85,7 @@ impl Change<'_, '_> {
         let request = schema::FRIEND_REQUESTS.get(self.tx, (&to, &from))?;
         if request.is_some_and(|request| request.handle_result == handle_result) {
             // Both agreed to the other's request in the same moment.
-            return Ok(());
+            return Ok(self.cross_friend_listed(&from, &to)?);
         }
         let request = RespondFriendApplyReq {
             from_user_id: from,
@@ -89,14 +93,30 @@ impl Change<'_, '_> {
             handle_result,
             handle_msg: message.clone(),
         };
+        let asked = request.from_user_id.clone();
         self.as_user(&to, |change| change.answer_request(&request))?;
+        // What the user did meanwhile may have crossed the answer: the list itself decides.
+        self.cross_friend_listed(&asked, &to)?;
         Ok(())
     }
 
-    pub(super) fn friend_deleted(&mut self, origin: &Domain, event: &FriendDeleted) -> Done {
+    pub(super) fn friend_listed(&mut self, origin: &Domain, event: &FriendListed) -> Done {
         let owner = self.user_of(origin, &event.owner)?;
         let friend = self.local_user(&event.friend)?;
-        schema::FRIENDS.delete(self.tx, (&owner, &friend));
+        if event.listed {
+            self.make_friend(&owner, &friend, 0, BY_APPLICATION, &owner)?;
+        } else {
+            schema::FRIENDS.delete(self.tx, (&owner, &friend));
+        }
+        Ok(())
+    }
+
+    /// The other node does not take an agreement: its user does not list the one here.
+    pub(super) fn friend_answer_refused(&mut self, destination: &Domain, queued: &Queued) -> Done {
+        let FriendAnswer { from, to, .. } = FriendAnswer::decode(queued.body.clone())?;
+        let from = self.user_of(destination, &from)?;
+        let to = self.local_user(&to.unwrap_or_default().user_id)?;
+        schema::FRIENDS.delete(self.tx, (&from, &to));
         Ok(())
     }
 

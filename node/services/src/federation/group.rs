@@ -75,15 +75,25 @@ pub(super) fn write_out(
     let group_id = String::from_utf8_lossy(&queued.body).into_owned();
     let key = (group_id.as_str(), queued.seq.cast_unsigned());
     let Some(entry) = schema::GROUP_ENTRIES.get(view, key)? else { return Ok(nothing) };
-    let header = EntryHeader::decode(entry.header.clone()).unwrap_or_default();
+    let body = stored_entry(view, &group_id, entry.header, own)?;
+    Ok(Event { body: body.encode_to_vec().into(), ..event })
+}
+
+/// An entry with the contents of its messages, as far as they are not gone.
+pub(super) fn stored_entry(
+    from: &impl Read,
+    group_id: &str,
+    header: bytes::Bytes,
+    own: &Domain,
+) -> std::result::Result<GroupEntry, StoreError> {
+    let decoded = EntryHeader::decode(header.clone()).unwrap_or_default();
     let mut contents = Vec::new();
-    for message in header.messages.iter().filter(|message| message.seq > 0) {
-        let content = stored(view, &group_id, message.notice, message.seq, own)?;
+    for message in decoded.messages.iter().filter(|message| message.seq > 0) {
+        let content = stored(from, group_id, message.notice, message.seq, own)?;
         let content = content.filter(|content| message.digest == digest(content));
         contents.push(content.unwrap_or_default().into());
     }
-    let body = GroupEntry { header: entry.header, contents };
-    Ok(Event { body: body.encode_to_vec().into(), ..event })
+    Ok(GroupEntry { header, contents })
 }
 
 /// A stored message of a group as it crosses; `None` if it is gone.
@@ -182,7 +192,8 @@ impl Change<'_, '_> {
         schema::GROUP_LOGS.put(self.tx, group_id, &log);
         for (domain, new) in self.count_nodes(group_id, written)? {
             if new {
-                self.send_snapshot(group_id, &domain, &before, group.info.clone(), &header)?;
+                let snapshot = self.snapshot_before(group_id, &before, &header)?;
+                self.tell_node(&domain, EventKind::EventGroupSnapshot, &snapshot)?;
             }
             let entry = Queued { time: self.now, ..reference(group_id, log.seq) };
             self.queue(&domain, &entry)?;
@@ -286,28 +297,41 @@ impl Change<'_, '_> {
         Ok(nodes)
     }
 
-    /// Tells a node that is new to the group how it was before the entry with `header`.
-    fn send_snapshot(
-        &mut self,
+    /// The group for a node that is new to it, as it was before the entry with `header`.
+    fn snapshot_before(
+        &self,
         group_id: &str,
-        domain: &Domain,
         before: &GroupLog,
-        info: GroupInfo,
         header: &EntryHeader,
-    ) -> Result<()> {
+    ) -> Result<GroupSnapshot> {
+        // The entry itself brings these.
+        let entering = header.members.iter().filter_map(|member| member.user.as_ref());
+        let entering = entering.map(|user| user.user_id.as_str()).collect();
+        let first_of = |notice: bool| {
+            let of = header.messages.iter().filter(|m| m.notice == notice && m.seq > 0);
+            of.map(|message| message.seq - 1).min()
+        };
+        self.snapshot(group_id, before, &entering, first_of(false), first_of(true))
+    }
+
+    /// The group as it is at an entry of its log, without some members, with chat and notices up to
+    /// given seqs, or all.
+    pub(super) fn snapshot(
+        &self,
+        group_id: &str,
+        log: &GroupLog,
+        without: &BTreeSet<&str>,
+        chat: Option<i64>,
+        notices: Option<i64>,
+    ) -> Result<GroupSnapshot> {
         let own = self.own_domain()?;
+        let group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
         let mut members = Vec::new();
         let mut bytes = 0;
-        let entering: BTreeSet<&str> = header
-            .members
-            .iter()
-            .filter_map(|member| member.user.as_ref())
-            .map(|user| user.user_id.as_str())
-            .collect();
         for row in schema::MEMBER_ORDER.scan(self.tx, group_id) {
             let ((_, _, _, user_id), _) = row?;
             let member = self.member_outbound(group_id, &user_id)?;
-            if member.user.as_ref().is_some_and(|user| entering.contains(user.user_id.as_str())) {
+            if member.user.as_ref().is_some_and(|user| without.contains(user.user_id.as_str())) {
                 continue;
             }
             bytes += member.encoded_len();
@@ -316,27 +340,22 @@ impl Change<'_, '_> {
             }
             members.push(member);
         }
-        let first_of = |notice: bool| {
-            let of = header.messages.iter().filter(|m| m.notice == notice && m.seq > 0);
-            of.map(|message| message.seq - 1).min()
-        };
-        let chat = conversation_id::group(group_id);
-        let stream = conversation_id::stream_of(&chat);
-        let (chat_seq, chat_time_ms) = self.place_before(&chat, first_of(false))?;
-        let (notices_seq, notices_time_ms) = self.place_before(&stream, first_of(true))?;
-        let body = GroupSnapshot {
-            group: header.group.clone(),
-            epoch: before.epoch,
-            seq: before.seq,
-            hash: before.hash.clone().into(),
-            info: info_outbound(info, &own)?.into(),
+        let id = conversation_id::group(group_id);
+        let (chat_seq, chat_time_ms) = self.place_before(&id, chat)?;
+        let stream = conversation_id::stream_of(&id);
+        let (notices_seq, notices_time_ms) = self.place_before(&stream, notices)?;
+        Ok(GroupSnapshot {
+            group: qualify(group_id, &own)?,
+            epoch: log.epoch,
+            seq: log.seq,
+            hash: log.hash.clone().into(),
+            info: info_outbound(group.info, &own)?.into(),
             members,
             chat_seq,
             chat_time_ms,
             notices_seq,
             notices_time_ms,
-        };
-        self.tell_node(domain, EventKind::EventGroupSnapshot, &body)
+        })
     }
 
     /// Seq and time of the newest message of a conversation up to `seq`.

@@ -17,12 +17,13 @@ use store::record::Queued;
 use tokio::sync::oneshot;
 
 use super::Trouble;
+use super::chat::refusal_tip;
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
 use crate::change::Change;
 use crate::conversation_id::{self, GROUP};
-use crate::delivery::Delivery;
+use crate::delivery::{Audience, Delivery};
 use crate::error::{Result, ServiceError};
 use crate::message::{Sending, accept, response};
 use crate::notification::is_system;
@@ -140,6 +141,28 @@ impl Change<'_, '_> {
         if to_all {
             self.services.mark_everybody_later(message.group_id);
         }
+        Ok(())
+    }
+}
+
+impl Change<'_, '_> {
+    /// The home does not take a message that its sender believes sent: those of the sender's devices
+    /// that are online are told.
+    pub(super) fn group_send_refused(
+        &mut self,
+        queued: &Queued,
+        refusal: &Refusal,
+    ) -> std::result::Result<(), Trouble> {
+        let event = GroupSend::decode(queued.body.clone())?;
+        let message = border::inbound(MsgData::decode(event.message)?, &self.own_domain()?)?;
+        let sender = message.send_id.clone();
+        let tip = MsgData {
+            send_time: self.now,
+            create_time: self.now,
+            ..refusal_tip(self.services, &message, refusal)?
+        };
+        let chat = conversation_id::group(&message.group_id);
+        self.push(&chat, &tip.encode_to_vec(), Audience::Users(vec![sender]));
         Ok(())
     }
 }

@@ -20,6 +20,8 @@ use crate::message;
 /// Messages in one answer, and their bytes.
 const MAX_MESSAGES: i64 = 500;
 const MAX_BYTES: usize = 180 * 1_024;
+/// How far the clock of a home may be ahead, in milliseconds.
+const MAX_AHEAD_MS: i64 = 24 * 3_600_000;
 /// Answers that one request of a client may cost.
 const MAX_FETCHES: usize = 8;
 
@@ -203,10 +205,12 @@ impl Change<'_, '_> {
         let own = self.own_domain()?;
         let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, id)? else { return Ok(()) };
         let last = last.min(head.elsewhere_to);
+        let latest = self.now.saturating_add(MAX_AHEAD_MS);
         let mut before = 0;
         for past in history.messages {
             let (seq, send_time) = (past.seq, past.send_time_ms);
-            if !(first..=last).contains(&seq) || seq <= before {
+            if !(first..=last).contains(&seq) || seq <= before || !(0..=latest).contains(&send_time)
+            {
                 return Err(Trouble::Bad("messages that were not asked for".into()));
             }
             before = seq;

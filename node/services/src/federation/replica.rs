@@ -14,16 +14,23 @@ use store::{Append, schema};
 
 use super::Trouble;
 use super::group::{digest, hash, member_record};
+use crate::access::role;
 use crate::border;
 use crate::change::{Change, audience};
 use crate::conversation_id::{self, GROUP};
 use crate::delivery::Delivery;
 use crate::error::Result;
-use crate::group::{DISMISSED, INFO_ELEMENT, rank};
+use crate::group::{DISMISSED, INFO_ELEMENT, check_texts, rank};
 use crate::message::{self, mark_named};
 use crate::notification::kind;
+use crate::user::check_profile;
 
 type Done = std::result::Result<(), Trouble>;
+
+/// Largest seq that a home may give.
+const MAX_SEQ: i64 = i64::MAX / 2;
+/// How far the clock of a home may be ahead, in milliseconds.
+const MAX_AHEAD_MS: i64 = 24 * 3_600_000;
 
 impl Change<'_, '_> {
     /// The ID here of a group of `origin`, from its qualified form.
@@ -39,6 +46,7 @@ impl Change<'_, '_> {
     fn info_inbound(&self, info: &[u8]) -> std::result::Result<GroupInfo, Trouble> {
         let own = self.own_domain()?;
         let info = GroupInfo::decode(info)?;
+        check_texts(&info)?;
         let id = |id: String| if id.is_empty() { Ok(id) } else { localise(&id, &own) };
         Ok(GroupInfo {
             group_id: localise(&info.group_id, &own)?,
@@ -49,6 +57,15 @@ impl Change<'_, '_> {
         })
     }
 
+    /// A place in a conversation that the home of its group may give.
+    fn check_place(&self, seq: i64, time: i64) -> Done {
+        let latest = self.now.saturating_add(MAX_AHEAD_MS);
+        if (0..=MAX_SEQ).contains(&seq) && (0..=latest).contains(&time) {
+            return Ok(());
+        }
+        Err(Trouble::Bad(format!("no message has seq {seq} and time {time}")))
+    }
+
     /// Begins to follow a group.
     pub(super) fn group_snapshot(&mut self, origin: &Domain, event: GroupSnapshot) -> Done {
         let group_id = self.group_of(origin, &event.group)?;
@@ -56,10 +73,20 @@ impl Change<'_, '_> {
         if info.group_id != group_id {
             return Err(Trouble::Bad("the snapshot is of another group".into()));
         }
-        self.forget_members(&group_id)?;
+        self.check_place(event.chat_seq, event.chat_time_ms)?;
+        self.check_place(event.notices_seq, event.notices_time_ms)?;
+        let ours_before = self.forget_members(&group_id)?;
         schema::GROUPS.put(self.tx, &group_id, &Group { info, next_join: 0 });
         for member in &event.members {
             self.take_member(origin, &group_id, member)?;
+        }
+        for user_id in ours_before {
+            if !schema::MEMBERS.contains(self.tx, (&group_id, &user_id))? {
+                let see_until = event.chat_seq;
+                let gone = GroupMember { gone: true, see_until, ..GroupMember::default() };
+                self.own_member_changed(&group_id, &user_id, &gone)?;
+                self.deliver(Delivery::Left(group_id.clone(), vec![user_id]));
+            }
         }
         self.tx.step(List::Members, &group_id, [(INFO_ELEMENT, What::Update)])?;
         let chat = conversation_id::group(&group_id);
@@ -73,19 +100,24 @@ impl Change<'_, '_> {
         Ok(())
     }
 
-    /// A node that had left the group knows nothing of who came and went since.
-    fn forget_members(&mut self, group_id: &str) -> Result<()> {
+    /// A node that had left the group knows nothing of who came and went since. Returns its own
+    /// users who were in it.
+    fn forget_members(&mut self, group_id: &str) -> Result<Vec<String>> {
         let mut rows = Vec::new();
         for row in schema::MEMBER_ORDER.scan(self.tx, group_id) {
             let ((_, rank, order, user_id), _) = row?;
             rows.push((rank, order, user_id));
         }
+        let mut ours = Vec::new();
         for (rank, order, user_id) in rows {
             schema::MEMBER_ORDER.delete(self.tx, (group_id, rank, order, &user_id));
             schema::MEMBERS.delete(self.tx, (group_id, &user_id));
             schema::JOINED.delete(self.tx, (&user_id, group_id));
+            if !is_remote(&user_id) {
+                ours.push(user_id);
+            }
         }
-        Ok(())
+        Ok(ours)
     }
 
     /// The chat or stream of a group has come to a seq elsewhere, at a time.
@@ -129,19 +161,21 @@ impl Change<'_, '_> {
         let header = EntryHeader::decode(event.header.clone())?;
         let group_id = self.group_of(origin, &header.group)?;
         let Some(replica) = schema::GROUP_REPLICAS.get(self.tx, &group_id)? else {
-            return Err(Trouble::Bad(format!("this node does not follow {}", header.group)));
+            // Known from a time that this node has lost: it begins anew.
+            schema::GROUP_REPLICAS.put(self.tx, &group_id, &GroupReplica::default());
+            self.services.catch_up_later(&group_id);
+            return Ok(());
         };
         if header.epoch == replica.epoch && header.seq <= replica.seq {
             return Ok(());
         }
         if header.epoch != replica.epoch
-            || header.seq != replica.seq + 1
+            || header.seq - 1 != replica.seq
             || header.previous != replica.hash
         {
-            return Err(Trouble::Bad(format!(
-                "entry {} of {} does not follow the one before",
-                header.seq, header.group
-            )));
+            // What is missing is fetched, and this entry with it.
+            self.services.catch_up_later(&group_id);
+            return Ok(());
         }
         self.take_info(&group_id, &header)?;
         let mut left = Vec::new();
@@ -157,7 +191,7 @@ impl Change<'_, '_> {
         for change in &header.changes {
             self.take_change(&group_id, change.seq, change.revoked.as_ref())?;
         }
-        if header.cleared_to > 0 {
+        if (1..=MAX_SEQ).contains(&header.cleared_to) {
             let chat = conversation_id::group(&group_id);
             if let Some(mut head) = schema::CONVERSATION_HEADS.get(self.tx, &chat)? {
                 head.min_seq = head.min_seq.max(header.cleared_to);
@@ -230,6 +264,11 @@ impl Change<'_, '_> {
         if !ours {
             self.introduce_member(origin, &user_id, profile)?;
         }
+        if !member.gone && ![role::ORDINARY, role::ADMIN, role::OWNER].contains(&member.role_level)
+        {
+            return Err(Trouble::Bad(format!("there is no role {}", member.role_level)));
+        }
+        check_profile(&member.nickname, &member.face_url, &member.ex)?;
         let before = schema::MEMBERS.get(self.tx, (group_id, &user_id))?;
         if let Some(before) = &before {
             let order = (group_id, rank(before.role_level), before.order, user_id.as_str());
@@ -269,8 +308,8 @@ impl Change<'_, '_> {
                 order: member.joined_ms.max(self.now).cast_unsigned(),
                 ..Conversation::default()
             });
-            record.min_seq = record.min_seq.max(member.see_from);
-            record.max_seq = member.see_until;
+            record.min_seq = record.min_seq.max(member.see_from.clamp(0, MAX_SEQ));
+            record.max_seq = member.see_until.clamp(0, MAX_SEQ);
             schema::CONVERSATIONS.put(self.tx, (user_id, &chat), &record);
         }
         let what = if member.gone { What::Update } else { What::Insert };
@@ -326,6 +365,7 @@ impl Change<'_, '_> {
         };
         let leavers = placed.leavers.iter().map(|id| localise(id, &own));
         let leavers: Vec<String> = leavers.collect::<std::result::Result<_, _>>()?;
+        self.check_place(placed.seq, placed.send_time_ms)?;
         if placed.seq == 0 {
             let message = MsgData { send_time: placed.send_time_ms, ..message };
             self.push(&id, &message.encode_to_vec(), audience(&message, &leavers));

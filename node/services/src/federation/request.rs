@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use proto::federation::{
-    Ephemeral, GroupAnswer, Profiles, Response, SendVerdict, request, response,
+    Ephemeral, Greeting, GroupAnswer, Profiles, Response, SendVerdict, request, response,
 };
 use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
 use proto::sdkws::MsgData;
@@ -61,6 +61,11 @@ impl Services {
             request::Body::Groups(request) => {
                 let groups = self.answer_groups(&request)?;
                 Ok(Some(response::Body::Groups(groups)))
+            }
+            request::Body::Greeting(Greeting {}) => Ok(None),
+            request::Body::GroupLog(request) => {
+                let part = self.answer_log(origin, request).await?;
+                Ok(Some(response::Body::GroupLog(part)))
             }
             request::Body::Presence(request) => {
                 let presence = self.answer_presence(origin, request)?;

@@ -40,7 +40,7 @@ impl Services {
                 FriendDeletedTips { from_to_user_id: from_to(owner, friend), ..Default::default() };
             change
                 .notify(&Notification::new(kind::FRIEND_DELETED, owner, To::User(friend)), &tips)?;
-            change.cross_friend_deleted(owner, friend)?;
+            change.cross_friend_listed(owner, friend)?;
             let (services, request) = (change.services.clone(), request.clone());
             change.tx.after_commit(move || {
                 services.withdraw_verdict(&request.friend_user_id, &request.owner_user_id);

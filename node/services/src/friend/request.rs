@@ -322,7 +322,7 @@ impl Change<'_, '_> {
     /// Puts a friend into the owner's list; returns `false` if it is there already.
     ///
     /// `at` orders those who are added at the same time.
-    fn make_friend(
+    pub(crate) fn make_friend(
         &mut self,
         owner: &str,
         friend: &str,

@@ -1,0 +1,218 @@
+//! One organisation: its rules and its federation over the memory engine and simulated links.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use entente::bridge::{Others, RulesOf};
+use federation::identity::Identity;
+use federation::policy::Policy;
+use federation::transport::simulated::Network;
+use federation::{Domain, Federation, Parts, PublicKey, Timing, trust};
+use proto::sdkws::UserInfo;
+use proto::user::UserRegisterReq;
+use services::environment::{Clock, Environment, Random as Randomness};
+use services::{Caller, Services, Settings};
+use store::engine::{Batch, Direction, Engine, KeyRange, MemoryEngine, Scan};
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::random::Random;
+
+/// When it begins, in Unix milliseconds.
+const BEGIN_MS: i64 = 1_700_000_000_000;
+/// Links that wait to be served.
+const WAITING_LINKS: usize = 256;
+
+/// An engine that outlives the node over it.
+struct Outliving(Arc<MemoryEngine>);
+
+impl Engine for Outliving {
+    fn get(&self, key: &[u8]) -> std::result::Result<Option<Bytes>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_> {
+        self.0.scan(range, direction)
+    }
+
+    fn apply(&self, batch: &Batch) -> std::result::Result<(), StoreError> {
+        self.0.apply(batch)
+    }
+
+    fn sync(&self) -> std::result::Result<(), StoreError> {
+        self.0.sync()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Paused time, off by some.
+struct Skewed {
+    began: Instant,
+    ahead_ms: AtomicI64,
+}
+
+impl Clock for Skewed {
+    fn now_ms(&self) -> i64 {
+        let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        BEGIN_MS + passed + self.ahead_ms.load(Ordering::Relaxed)
+    }
+}
+
+struct Seeded(parking_lot::Mutex<Random>);
+
+impl Randomness for Seeded {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut random = self.0.lock();
+        for chunk in bytes.chunks_mut(8) {
+            let eight = random.next().to_le_bytes();
+            chunk.iter_mut().zip(eight).for_each(|(to, from)| *to = from);
+        }
+    }
+}
+
+/// A running node.
+struct Running {
+    store: Store,
+    services: Services,
+    federation: Federation,
+    stop: CancellationToken,
+}
+
+pub(super) struct Organisation {
+    pub(super) domain: Domain,
+    pub(super) key: PublicKey,
+    identity: Identity,
+    engine: Arc<MemoryEngine>,
+    clock: Arc<Skewed>,
+    random: Arc<Seeded>,
+    network: Network,
+    running: Option<Running>,
+}
+
+impl Organisation {
+    /// An organisation that does not run yet.
+    pub(super) fn new(index: usize, seed: u64, began: Instant, network: &Network) -> Result<Self> {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8] = u8::try_from(index)?;
+        let identity = Identity::new(bytes, BEGIN_MS);
+        Ok(Self {
+            domain: format!("node{index}.example").parse()?,
+            key: identity.public_key(),
+            identity,
+            engine: Arc::default(),
+            clock: Arc::new(Skewed { began, ahead_ms: AtomicI64::new(0) }),
+            random: Arc::new(Seeded(parking_lot::Mutex::new(Random::new(seed ^ index as u64)))),
+            network: network.clone(),
+            running: None,
+        })
+    }
+
+    /// Starts the node over what it has kept.
+    pub(super) async fn start(&mut self) -> Result {
+        let options = store::Options {
+            salt: self.key[..16].try_into()?,
+            reserve_bytes: 0,
+            inline: true,
+            ..store::Options::default()
+        };
+        let store = Store::open(Box::new(Outliving(Arc::clone(&self.engine))), options)?;
+        let environment = Environment {
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            random: Arc::clone(&self.random) as Arc<dyn Randomness>,
+        };
+        let settings = Settings {
+            domain: Some(self.domain.clone()),
+            secret: crate::SECRET.into(),
+            ..Settings::default()
+        };
+        let services = Services::new(store.clone(), settings, environment);
+        services.seed_admins().await?;
+        services.resume().await?;
+        let (links, incoming) = mpsc::channel(WAITING_LINKS);
+        let endpoint = self.network.join(self.key, links);
+        let clock = Arc::clone(&self.clock);
+        let stop = CancellationToken::new();
+        let federation = Federation::start(Parts {
+            settings: federation::Settings {
+                domain: self.domain.clone(),
+                addresses: Vec::new(),
+                policy: Policy::default(),
+                first_use: false,
+                timing: Timing::default(),
+            },
+            identity: self.identity.clone(),
+            store: store.clone(),
+            transport: Arc::new(endpoint),
+            incoming,
+            rules: Arc::new(RulesOf(services.clone())),
+            now: Arc::new(move || clock.now_ms()),
+            fetch: None,
+            stop: stop.clone(),
+        })
+        .await?;
+        services.federate(Arc::new(Others(federation.clone())));
+        self.running = Some(Running { store, services, federation, stop });
+        Ok(())
+    }
+
+    /// Ends the node at once; what was durable stays.
+    pub(super) fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.network.leave(&self.key);
+            running.stop.cancel();
+            running.store.close();
+        }
+    }
+
+    /// Trusts another organisation.
+    pub(super) async fn trust(&self, other: &Self) -> Result {
+        let address = "/ip4/127.0.0.1/udp/1/quic-v1".to_owned();
+        trust::pin(self.store()?, &other.domain, vec![other.key], vec![address]).await?;
+        self.federation()?.refresh(&other.domain);
+        Ok(())
+    }
+
+    /// Registers users.
+    pub(super) async fn register(&self, users: &[String]) -> Result {
+        let user = |id: &String| UserInfo {
+            user_id: id.clone(),
+            nickname: id.to_uppercase(),
+            ..UserInfo::default()
+        };
+        let request = UserRegisterReq { users: users.iter().map(user).collect() };
+        self.services()?.user_register(&Caller::node("imAdmin"), request).await?;
+        Ok(())
+    }
+
+    pub(super) fn set_ahead(&self, ms: i64) {
+        self.clock.ahead_ms.store(ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    fn running(&self) -> Result<&Running> {
+        self.running.as_ref().ok_or_else(|| anyhow::anyhow!("{} does not run", self.domain))
+    }
+
+    pub(super) fn services(&self) -> Result<&Services> {
+        Ok(&self.running()?.services)
+    }
+
+    pub(super) fn store(&self) -> Result<&Store> {
+        Ok(&self.running()?.store)
+    }
+
+    pub(super) fn federation(&self) -> Result<&Federation> {
+        Ok(&self.running()?.federation)
+    }
+}
