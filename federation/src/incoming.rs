@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesOrdered, SplitSink};
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
@@ -24,6 +25,18 @@ use crate::{Domain, FederationError, PublicKey, VERSION};
 
 /// Most events in one batch.
 const MAX_EVENTS: usize = 4_096;
+/// Acknowledges what is not durable: a fault that `testnet simulate` must notice.
+const ACKNOWLEDGES_FIRST: bool = cfg!(feature = "acknowledge-before-commit");
+/// Moves the cursor apart from what it counts: another one.
+const MOVES_CURSOR_FIRST: bool = cfg!(feature = "cursor-apart");
+/// Time in which a fault can show.
+const FAULT_SHOWS: Duration = Duration::from_millis(50);
+#[cfg(all(
+    any(feature = "acknowledge-before-commit", feature = "cursor-apart"),
+    not(debug_assertions)
+))]
+compile_error!("these features lose events; they are for debug builds of the test suite");
+
 /// Largest place in a stream.
 const MAX_SEQ: u64 = u64::MAX / 2;
 /// Batches that are being applied; the link waits beyond them.
@@ -134,8 +147,19 @@ impl Greeted {
                     taken = last;
                     peer.received.fetch_add(events.len() as u64, Ordering::Relaxed);
                     let begin = self.begin(payload.epoch, payload.first_seq, events);
-                    let applied = self.shared.rules.apply(&self.origin, Box::new(begin));
-                    applying.push_back(async move { (last, applied.await) });
+                    if ACKNOWLEDGES_FIRST {
+                        let ack = Ack { seq: last, refusals: Vec::new() };
+                        sink.send(encode(&Frame { body: Some(frame::Body::Ack(ack)) })).await?;
+                    }
+                    if MOVES_CURSOR_FIRST {
+                        self.move_cursor(payload.epoch, last).await?;
+                    }
+                    applying.push_back(async move {
+                        if ACKNOWLEDGES_FIRST || MOVES_CURSOR_FIRST {
+                            tokio::time::sleep(FAULT_SHOWS).await;
+                        }
+                        (last, self.shared.rules.apply(&self.origin, Box::new(begin)).await)
+                    });
                 }
                 Some((last, applied)) = applying.next(), if !applying.is_empty() => {
                     let applied = applied?;
@@ -143,6 +167,9 @@ impl Greeted {
                         peer.refused_here(refusal.code);
                     }
                     refusals.extend(applied);
+                    if ACKNOWLEDGES_FIRST {
+                        continue;
+                    }
                     let ack = Ack { seq: last, refusals: std::mem::take(&mut refusals) };
                     sink.send(encode(&Frame { body: Some(frame::Body::Ack(ack)) })).await?;
                 }
@@ -196,6 +223,16 @@ impl Greeted {
         Ok((payload, events))
     }
 
+    /// Moves the cursor on its own, before anything is applied: a fault.
+    async fn move_cursor(&self, epoch: u64, seq: u64) -> Result<(), StoreError> {
+        let origin = self.origin.clone();
+        let moved = self.shared.store.transact(move |tx| {
+            tx.advance(origin.as_str(), Cursor { epoch, seq });
+            Ok(())
+        });
+        moved.await
+    }
+
     /// What begins the transaction: nothing is applied twice, and nothing is left out.
     fn begin(
         &self,
@@ -215,7 +252,8 @@ impl Greeted {
                 return Err(StoreError::Engine(format!("events of {origin} are out of order")));
             }
             let numbered = (first_seq..).zip(events);
-            let fresh: Vec<_> = numbered.filter(|(seq, _)| *seq > durable.seq).collect();
+            let fresh: Vec<_> =
+                numbered.filter(|(seq, _)| MOVES_CURSOR_FIRST || *seq > durable.seq).collect();
             let seq = fresh.last().map_or(durable.seq, |(seq, _)| *seq);
             tx.advance(origin.as_str(), Cursor { epoch, seq });
             Ok(fresh)
