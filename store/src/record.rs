@@ -657,6 +657,25 @@ pub struct GroupEntry {
     pub header: bytes::Bytes,
 }
 
+/// The newest messages of one member of another node in a group.
+#[derive(Clone, PartialEq, Message)]
+pub struct RecentSends {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub sends: Vec<RecentSend>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RecentSend {
+    /// Seq of the message.
+    #[prost(int64, tag = "1")]
+    pub seq: i64,
+    /// Its clientMsgID.
+    #[prost(string, tag = "2")]
+    pub client_msg_id: String,
+}
+
 /// How far this node follows the log of a group of another one.
 #[derive(Clone, PartialEq, Message)]
 pub struct GroupReplica {

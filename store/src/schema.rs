@@ -154,6 +154,8 @@ tables! {
     GROUP_NODES = 0x79: (Text, Text) => Number;
     /// Groups of other nodes with members here, by group ID.
     GROUP_REPLICAS = 0x7a: Text => GroupReplica;
+    /// What members of other nodes sent last: (group ID, user ID).
+    RECENT_SENDS = 0x7b: (Text, Text) => RecentSends;
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ const MAX_AHEAD_MS: i64 = 5_000;
 /// Largest seq of a message.
 const MAX_SEQ: i64 = i64::MAX / 2;
 /// Longest ID of a message in bytes.
-const MAX_MESSAGE_ID_BYTES: usize = 128;
+pub(super) const MAX_MESSAGE_ID_BYTES: usize = 128;
 /// What the stock apps show for a message to somebody who has blocked the sender.
 const TIP_BLOCKED: i32 = 910;
 /// What the stock apps show for a message to somebody who is not a friend.

@@ -11,7 +11,7 @@ use store::schema;
 
 use super::Trouble;
 use crate::change::Change;
-use crate::error::Result;
+use crate::error::{Result, ServiceError};
 use crate::friend::{AGREED, BY_APPLICATION, MAX_TEXT_BYTES, REFUSED, WAITING};
 use crate::user::{check_length, must_exist};
 
@@ -117,6 +117,7 @@ impl Change<'_, '_> {
         let from = self.user_of(destination, &from)?;
         let to = self.local_user(&to.unwrap_or_default().user_id)?;
         schema::FRIENDS.delete(self.tx, (&from, &to));
+        self.cross_friend_listed(&to, &from)?;
         Ok(())
     }
 
@@ -127,6 +128,10 @@ impl Change<'_, '_> {
         queued: &Queued,
         refusal: &Refusal,
     ) -> Done {
+        if refusal.code == ServiceError::AlreadyFriends.code() {
+            // An agreement to an earlier request is on its way here.
+            return Ok(());
+        }
         let FriendRequest { from, to, .. } = FriendRequest::decode(queued.body.clone())?;
         let from = self.local_user(&from.unwrap_or_default().user_id)?;
         let to = self.user_of(destination, &to)?;

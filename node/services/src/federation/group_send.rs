@@ -12,12 +12,12 @@ use proto::federation::{EventKind, GroupSend, Refusal};
 use proto::msg::SendMsgResp;
 use proto::qualified::{Domain, home_of};
 use proto::sdkws::MsgData;
-use store::Tx;
-use store::record::Queued;
+use store::record::{Queued, RecentSend};
+use store::{Tx, message_log, schema};
 use tokio::sync::oneshot;
 
 use super::Trouble;
-use super::chat::refusal_tip;
+use super::chat::{MAX_MESSAGE_ID_BYTES, refusal_tip};
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -28,6 +28,8 @@ use crate::error::{Result, ServiceError};
 use crate::message::{Sending, accept, response};
 use crate::notification::is_system;
 
+/// Messages of one member among which a repeat is recognised, however long ago they were.
+const RECENT: usize = 32;
 /// How long a sender waits for the home of the group.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -126,8 +128,8 @@ impl Change<'_, '_> {
             || is_system(message.content_type)
             || conversation_id::is_notification(&message)
             || message.options.get("history") == Some(&false)
-            || message.client_msg_id.is_empty()
-            || message.server_msg_id.is_empty()
+            || !(1..=MAX_MESSAGE_ID_BYTES).contains(&message.client_msg_id.len())
+            || !(1..=MAX_MESSAGE_ID_BYTES).contains(&message.server_msg_id.len())
         {
             return Err(Trouble::Bad("not a message of a member to a group of this node".into()));
         }
@@ -135,11 +137,24 @@ impl Change<'_, '_> {
         (message.seq, message.send_time, message.is_read) = (0, 0, false);
         message.status = crate::message::SENT;
         self.services.check_shape(&message)?;
+        let (group_id, sender) = (message.group_id.clone(), message.send_id.clone());
+        // The sender's node keeps no chat of its own in which it could see a repeat, and may bring it
+        // long after the first.
+        let key = (group_id.as_str(), sender.as_str());
+        let mut recent = schema::RECENT_SENDS.get(self.tx, key)?.unwrap_or_default();
+        if recent.sends.iter().any(|sent| sent.client_msg_id == message.client_msg_id) {
+            return Ok(());
+        }
         self.services.check_group(&*self.tx, &message)?;
-        let sender = message.send_id.clone();
         let to_all = self.as_user(&sender, |change| accept(change, &message))?;
+        let chat = conversation_id::group(&group_id);
+        let (seq, _) = message_log::newest(self.tx, &chat)?;
+        recent.sends.push(RecentSend { seq, client_msg_id: message.client_msg_id });
+        let old = recent.sends.len().saturating_sub(RECENT);
+        recent.sends.drain(..old);
+        schema::RECENT_SENDS.put(self.tx, (&group_id, &sender), &recent);
         if to_all {
-            self.services.mark_everybody_later(message.group_id);
+            self.services.mark_everybody_later(group_id);
         }
         Ok(())
     }
