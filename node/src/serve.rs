@@ -109,6 +109,7 @@ async fn serve(
     store: Store,
     first: bool,
 ) -> anyhow::Result<()> {
+    let asked_to_stop = asked_to_stop()?;
     let environment = Environment::system();
     let domain = config.federation.domain()?;
     let settings = settings(folder, config, domain);
@@ -166,7 +167,7 @@ async fn serve(
         }
     });
     announce(folder, config, &api_address.to_string(), &ws_address.to_string(), &federation, first);
-    wait_for_signal().await?;
+    asked_to_stop.await?;
     tracing::info!("stopping");
     stop.cancel();
     let drained = async {
@@ -218,14 +219,17 @@ async fn listen(key: &str, address: &str) -> anyhow::Result<TcpListener> {
     listen.await.with_context(|| format!("cannot listen on {key} = {address}"))
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+/// Waits until the node is asked to stop; from the call on it is not ended by that.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
