@@ -54,18 +54,8 @@ async fn answer(
 ) -> Result<Response, FederationError> {
     let request: Request = receive(frames, shared.settings.timing.answer).await?;
     let Request { origin, audience, document, body } = request;
-    let own = &shared.settings.domain;
-    if audience != own.as_str() {
-        let reason = format!("this is {own}");
-        let code = proto::federation::ByeCode::ByeAudience;
-        return Err(FederationError::Bye { code, reason });
-    }
-    let origin: Domain = origin.parse()?;
-    if origin == *own {
-        return Err(FederationError::Identity(origin));
-    }
-    shared.settings.policy.check(&origin)?;
-    shared.trust.authenticate(&origin, &key, document).await?;
+    let origin = shared.origin(&origin, &audience)?;
+    shared.admit(&origin, &key, document).await?;
     let Some(body) = body else {
         return Err(FederationError::Protocol("a request that this node does not know".into()));
     };

@@ -87,20 +87,11 @@ async fn greet(
         let reason = format!("this node speaks version {VERSION}");
         return Err(FederationError::Bye { code: ByeCode::ByeVersion, reason });
     }
-    let own = &shared.settings.domain;
-    if audience != own.as_str() {
-        let reason = format!("this is {own}");
-        return Err(FederationError::Bye { code: ByeCode::ByeAudience, reason });
-    }
-    let origin: Domain = origin.parse()?;
-    if origin == *own {
-        return Err(FederationError::Identity(origin));
-    }
+    let origin = shared.origin(&origin, &audience)?;
     if epoch == 0 || acknowledged > MAX_SEQ {
         return Err(FederationError::Protocol("no such place in a stream".into()));
     }
-    shared.settings.policy.check(&origin)?;
-    shared.trust.authenticate(&origin, &key, document).await?;
+    shared.admit(&origin, &key, document).await?;
     let cursor = outbox::cursor(&shared.store.view(), origin.as_str())?;
     let cursor = begin_at(cursor, epoch, acknowledged);
     let welcome =

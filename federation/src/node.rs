@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use prost::Message as _;
-use proto::federation::{Greeting, NodeDocument, Response, SignedDocument, request};
+use proto::federation::{ByeCode, Greeting, NodeDocument, Response, SignedDocument, request};
 use store::{Store, outbox, schema};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -118,6 +118,31 @@ impl Shared {
 
     pub(crate) fn peer(&self, domain: &Domain) -> Arc<Peer> {
         Arc::clone(&self.peers.entry(domain.clone()).or_default())
+    }
+
+    /// The domain that speaks, if it is another one and speaks to this node.
+    pub(crate) fn origin(&self, origin: &str, audience: &str) -> Result<Domain, FederationError> {
+        let own = &self.settings.domain;
+        if audience != own.as_str() {
+            let reason = format!("this is {own}");
+            return Err(FederationError::Bye { code: ByeCode::ByeAudience, reason });
+        }
+        let origin: Domain = origin.parse()?;
+        if origin == *own {
+            return Err(FederationError::Identity(origin));
+        }
+        Ok(origin)
+    }
+
+    /// Makes sure that this node deals with `origin` and that `key` speaks for it.
+    pub(crate) async fn admit(
+        &self,
+        origin: &Domain,
+        key: &PublicKey,
+        document: Option<SignedDocument>,
+    ) -> Result<(), FederationError> {
+        self.settings.policy.check(origin)?;
+        self.trust.authenticate(origin, key, document).await
     }
 
     /// Serves a link that another node opened.

@@ -1,14 +1,49 @@
 //! Joins the rules and the federation, which know nothing of each other.
 
-use federation::{Begin, Domain, Federation, Rules};
+use std::sync::Arc;
+
+use federation::identity::Identity;
+use federation::transport::{Incoming, Transport};
+use federation::{Begin, Domain, Federation, FederationError, Parts, Rules, Settings};
 use proto::federation::{Event, Refusal, Response, request};
 use services::Services;
+use services::environment::Clock;
 use services::federation::{BoxFuture, OtherNodes};
 use store::record::Queued;
 use store::{StoreError, View};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Starts to federate: the rules of `services` and the other nodes get to know each other.
+///
+/// `links` opens links to other nodes and has those that they open.
+pub async fn federate(
+    services: &Services,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    identity: Identity,
+    links: (Arc<dyn Transport>, mpsc::Receiver<Incoming>),
+    stop: CancellationToken,
+) -> Result<Federation, FederationError> {
+    let (transport, incoming) = links;
+    let federation = Federation::start(Parts {
+        settings,
+        identity,
+        store: services.store().clone(),
+        transport,
+        incoming,
+        rules: Arc::new(RulesOf(services.clone())),
+        now: Arc::new(move || clock.now_ms()),
+        fetch: None,
+        stop,
+    })
+    .await?;
+    services.federate(Arc::new(Others(federation.clone())));
+    Ok(federation)
+}
 
 /// The rules, as the federation calls them.
-pub struct RulesOf(pub Services);
+struct RulesOf(Services);
 
 impl Rules for RulesOf {
     fn write_out(&self, view: &View<'_>, queued: &Queued) -> Result<Event, StoreError> {
@@ -41,7 +76,7 @@ impl Rules for RulesOf {
 }
 
 /// The other nodes, as the rules call them.
-pub struct Others(pub Federation);
+struct Others(Federation);
 
 impl OtherNodes for Others {
     fn wake(&self, domain: &Domain) {

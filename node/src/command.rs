@@ -107,7 +107,7 @@ pub(crate) fn user(
     let result = run(data, &operation, printer)?;
     printer.print(&result, || match operation {
         Operation::UserList { .. } => {
-            let users = result["users"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let users = rows(&result, "users");
             let line = |user: &Value| {
                 let text = |key: &str| user[key].as_str().unwrap_or_default().to_owned();
                 format!("{}\t{}", text("userID"), text("nickname"))
@@ -222,7 +222,7 @@ fn text(value: &Value, key: &str) -> String {
 /// `verify`.
 pub(crate) fn verify(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
     let result = run(data, &Operation::Verify, printer)?;
-    let findings = result["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let findings = rows(&result, "findings");
     printer.print(&result, || {
         let text =
             |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use entente::bridge::{Others, RulesOf};
+use entente::bridge::federate;
 use federation::transport::{Limits, Quic};
-use federation::{Federation, Parts, Timing, peer_id};
+use federation::{Federation, Settings, Timing, peer_id};
 use services::{Environment, Services};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -38,26 +38,15 @@ pub(crate) async fn start(
         let given = config.federation.addresses.iter();
         given.map(|address| peer_id::check_address(address)).collect::<Result<_, _>>()?
     };
-    let clock = Arc::clone(&environment.clock);
-    let federation = Federation::start(Parts {
-        settings: federation::Settings {
-            domain,
-            addresses,
-            policy: config.federation.policy()?,
-            first_use: config.federation.trust_first_use,
-            timing: Timing::default(),
-        },
-        identity,
-        store: services.store().clone(),
-        transport: Arc::new(quic),
-        incoming,
-        rules: Arc::new(RulesOf(services.clone())),
-        now: Arc::new(move || clock.now_ms()),
-        fetch: None,
-        stop: stop.clone(),
-    })
-    .await?;
-    services.federate(Arc::new(Others(federation.clone())));
+    let settings = Settings {
+        domain,
+        addresses,
+        policy: config.federation.policy()?,
+        first_use: config.federation.trust_first_use,
+        timing: Timing::default(),
+    };
+    let (clock, links) = (Arc::clone(&environment.clock), (Arc::new(quic) as _, incoming));
+    let federation = federate(services, clock, settings, identity, links, stop.clone()).await?;
     Ok(Some(federation))
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
-use entente::bridge::{Others, RulesOf};
+use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policy;
 use federation::transport::{Limits, Quic};
@@ -167,26 +167,16 @@ async fn federate(
     let (links, incoming) = mpsc::channel(256);
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let quic = Quic::start(&identity, listen, Limits::default(), links, stop.clone()).await?;
-    let clock = Arc::clone(clock);
-    let federation = Federation::start(federation::Parts {
-        settings: federation::Settings {
-            domain,
-            addresses: quic.addresses().to_vec(),
-            policy: Policy::default(),
-            first_use: false,
-            timing: Timing::default(),
-        },
-        identity,
-        store: services.store().clone(),
-        transport: Arc::new(quic),
-        incoming,
-        rules: Arc::new(RulesOf(services.clone())),
-        now: Arc::new(move || clock.now_ms()),
-        fetch: None,
-        stop: stop.clone(),
-    })
-    .await?;
-    services.federate(Arc::new(Others(federation.clone())));
+    let settings = federation::Settings {
+        domain,
+        addresses: quic.addresses().to_vec(),
+        policy: Policy::default(),
+        first_use: false,
+        timing: Timing::default(),
+    };
+    let (clock, links) = (Arc::clone(clock) as _, (Arc::new(quic) as _, incoming));
+    let federation =
+        bridge::federate(services, clock, settings, identity, links, stop.clone()).await?;
     Ok(Federated { federation, key })
 }
 

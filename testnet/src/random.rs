@@ -1,5 +1,7 @@
 //! Random choices that follow from a printed seed.
 
+use services::environment::Random as Randomness;
+
 /// A splitmix64 generator: the same on every machine and in every version.
 pub(crate) struct Random(u64);
 
@@ -22,6 +24,25 @@ impl Random {
     /// True once in `times`.
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
+    }
+}
+
+/// Randomness of a node that follows from a seed.
+pub(crate) struct Seeded(parking_lot::Mutex<Random>);
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(parking_lot::Mutex::new(Random::new(seed)))
+    }
+}
+
+impl Randomness for Seeded {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut random = self.0.lock();
+        for chunk in bytes.chunks_mut(8) {
+            let eight = random.next().to_le_bytes();
+            chunk.iter_mut().zip(eight).for_each(|(to, from)| *to = from);
+        }
     }
 }
 

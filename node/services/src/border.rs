@@ -6,6 +6,7 @@
 
 mod json;
 
+use prost::Message as _;
 use proto::qualified::{BadId, Domain, localise, qualify};
 use proto::sdkws::MsgData;
 
@@ -23,6 +24,11 @@ const EVERYBODY: &str = "AtAllTag";
 /// A message on its way to another node.
 pub(crate) fn outbound(message: MsgData, own: &Domain) -> Result<MsgData, BadId> {
     cross(message, |id| qualify(id, own))
+}
+
+/// The content of a message as it crosses: encoded, without what its place gives it.
+pub(crate) fn bare(message: MsgData, own: &Domain) -> Result<Vec<u8>, BadId> {
+    Ok(outbound(MsgData { seq: 0, send_time: 0, ..message }, own)?.encode_to_vec())
 }
 
 /// A message that came from another node.

@@ -62,6 +62,25 @@ enum Trouble {
     Later(StoreError),
 }
 
+impl Trouble {
+    /// As the error of a request whose answer cannot be used.
+    fn of_an_answer(self) -> ServiceError {
+        match self {
+            Self::Later(error) => error.into(),
+            Self::Refused(error) => error,
+            Self::Bad(reason) => ServiceError::Unreachable(reason),
+        }
+    }
+}
+
+/// Why a whole batch could not be dealt with.
+fn as_of_the_store(error: ServiceError) -> StoreError {
+    match error {
+        ServiceError::Store(error) => error,
+        other => StoreError::Engine(other.to_string()),
+    }
+}
+
 impl From<ServiceError> for Trouble {
     fn from(error: ServiceError) -> Self {
         match error {
@@ -192,10 +211,7 @@ impl Services {
             }
             Ok(refusals)
         });
-        applied.await.map_err(|error| match error {
-            ServiceError::Store(error) => error,
-            other => StoreError::Engine(other.to_string()),
-        })
+        applied.await.map_err(as_of_the_store)
     }
 
     /// Applies the events of a node again that were put aside; returns how many were applied, or
@@ -275,10 +291,7 @@ impl Services {
             group_send::answered(change.tx, change.services, &name, seq, &refusals);
             Ok(change.tx.acknowledge(&name, seq)?)
         });
-        done.await.map_err(|error| match error {
-            ServiceError::Store(error) => error,
-            other => StoreError::Engine(other.to_string()),
-        })
+        done.await.map_err(as_of_the_store)
     }
 }
 

@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 use super::device::{Device, REST_PLATFORM, User};
 use super::world::{Arrival, Reach, World};
 use crate::node::QUEUE;
-use crate::random::Random;
+use crate::random::Seeded;
 use crate::{Result, SECRET};
 
 /// Longer than anything is held back.
@@ -40,18 +40,6 @@ struct Time(AtomicI64);
 impl Clock for Time {
     fn now_ms(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-struct Seeded(parking_lot::Mutex<Random>);
-
-impl Randomness for Seeded {
-    fn fill(&self, bytes: &mut [u8]) {
-        let mut random = self.0.lock();
-        for chunk in bytes.chunks_mut(8) {
-            let eight = random.next().to_le_bytes();
-            chunk.iter_mut().zip(eight).for_each(|(to, from)| *to = from);
-        }
     }
 }
 
@@ -96,7 +84,7 @@ impl Memory {
         let options = store::Options { reserve_bytes: 0, ..store::Options::default() };
         let store = Store::open(Box::new(MemoryEngine::default()), options)?;
         let time = Arc::new(Time(AtomicI64::new(BEGIN_MS)));
-        let random = Arc::new(Seeded(parking_lot::Mutex::new(Random::new(!seed))));
+        let random = Arc::new(Seeded::new(!seed));
         let node = Running::start(&store, &time, &random).await?;
         let mut world = Self {
             store,

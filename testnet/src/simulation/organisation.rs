@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use entente::bridge::{Others, RulesOf};
+use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policy;
 use federation::transport::simulated::Network;
-use federation::{Domain, Federation, Parts, PublicKey, Timing, trust};
+use federation::{Domain, Federation, PublicKey, Timing, trust};
 use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use services::environment::{Clock, Environment, Random as Randomness};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::random::Random;
+use crate::random::Seeded;
 
 /// When it begins, in Unix milliseconds.
 const BEGIN_MS: i64 = 1_700_000_000_000;
@@ -65,18 +65,6 @@ impl Clock for Skewed {
     }
 }
 
-struct Seeded(parking_lot::Mutex<Random>);
-
-impl Randomness for Seeded {
-    fn fill(&self, bytes: &mut [u8]) {
-        let mut random = self.0.lock();
-        for chunk in bytes.chunks_mut(8) {
-            let eight = random.next().to_le_bytes();
-            chunk.iter_mut().zip(eight).for_each(|(to, from)| *to = from);
-        }
-    }
-}
-
 /// A running node.
 struct Running {
     store: Store,
@@ -109,7 +97,7 @@ impl Organisation {
             identity,
             engine: Arc::default(),
             clock: Arc::new(Skewed { began, ahead_ms: AtomicI64::new(0) }),
-            random: Arc::new(Seeded(parking_lot::Mutex::new(Random::new(seed ^ index as u64)))),
+            random: Arc::new(Seeded::new(seed ^ index as u64)),
             network: network.clone(),
             running: None,
         })
@@ -138,27 +126,18 @@ impl Organisation {
         services.resume().await?;
         let (links, incoming) = mpsc::channel(WAITING_LINKS);
         let endpoint = self.network.join(self.key, links);
-        let clock = Arc::clone(&self.clock);
         let stop = CancellationToken::new();
-        let federation = Federation::start(Parts {
-            settings: federation::Settings {
-                domain: self.domain.clone(),
-                addresses: Vec::new(),
-                policy: Policy::default(),
-                first_use: false,
-                timing: Timing::default(),
-            },
-            identity: self.identity.clone(),
-            store: store.clone(),
-            transport: Arc::new(endpoint),
-            incoming,
-            rules: Arc::new(RulesOf(services.clone())),
-            now: Arc::new(move || clock.now_ms()),
-            fetch: None,
-            stop: stop.clone(),
-        })
-        .await?;
-        services.federate(Arc::new(Others(federation.clone())));
+        let settings = federation::Settings {
+            domain: self.domain.clone(),
+            addresses: Vec::new(),
+            policy: Policy::default(),
+            first_use: false,
+            timing: Timing::default(),
+        };
+        let (clock, links) = (Arc::clone(&self.clock) as _, (Arc::new(endpoint) as _, incoming));
+        let identity = self.identity.clone();
+        let federation =
+            bridge::federate(&services, clock, settings, identity, links, stop.clone()).await?;
         self.running = Some(Running { store, services, federation, stop });
         Ok(())
     }

@@ -79,12 +79,7 @@ impl Services {
         let (last, group_id) = (part.last, group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
         self.change(&caller, move |change| {
-            match change.take_log(&home, part) {
-                Ok(()) => {}
-                Err(Trouble::Later(error)) => return Err(error.into()),
-                Err(Trouble::Refused(error)) => return Err(error),
-                Err(Trouble::Bad(reason)) => return Err(ServiceError::Unreachable(reason)),
-            }
+            change.take_log(&home, part).map_err(Trouble::of_an_answer)?;
             let replica = schema::GROUP_REPLICAS.get(change.tx, &group_id)?;
             Ok(replica.is_none_or(|replica| replica.seq >= last))
         })

@@ -51,10 +51,9 @@ pub(super) fn write_out(
         return Ok(nothing);
     }
     let send_time_ms = message.send_time;
-    let message = MsgData { seq: 0, send_time: 0, ..message };
-    match border::outbound(message, own) {
+    match border::bare(message, own) {
         Ok(message) => {
-            let message = message.encode_to_vec().into();
+            let message = message.into();
             let chat = Chat { message, author_seq: queued.seq, send_time_ms };
             Ok(Event { body: chat.encode_to_vec().into(), ..event })
         }

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use store::record::{GroupLog, Member, Number, Queued};
 use store::{Read, StoreError, View, message_log, schema};
 
-use crate::border;
+use crate::border::bare;
 use crate::change::Change;
 use crate::conversation_id;
 use crate::error::Result;
@@ -46,12 +46,6 @@ pub(super) fn hash(header: &[u8]) -> Vec<u8> {
 /// The digest of a message's content.
 pub(super) fn digest(content: &[u8]) -> Vec<u8> {
     Sha256::digest(content).to_vec()
-}
-
-/// A message as it crosses: without what its place gives it.
-fn bare(message: MsgData, own: &Domain) -> Result<Vec<u8>> {
-    let message = MsgData { seq: 0, send_time: 0, ..message };
-    Ok(border::outbound(message, own)?.encode_to_vec())
 }
 
 /// Which entry of which group is queued.

@@ -135,12 +135,9 @@ impl Services {
         let (id, group_id) = (id.to_owned(), group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
         self.change(&caller, move |change| {
-            match change.keep_history(&id, &group_id, reached, last, history) {
-                Ok(()) => Ok(reached),
-                Err(Trouble::Later(error)) => Err(error.into()),
-                Err(Trouble::Refused(error)) => Err(error),
-                Err(Trouble::Bad(reason)) => Err(ServiceError::Unreachable(reason)),
-            }
+            let kept = change.keep_history(&id, &group_id, reached, last, history);
+            kept.map_err(Trouble::of_an_answer)?;
+            Ok(reached)
         })
         .await
     }
@@ -180,8 +177,7 @@ impl Services {
                 history.messages.push(gone);
                 continue;
             }
-            let bare = MsgData { seq: 0, send_time: 0, ..message };
-            let content = border::outbound(bare, own)?.encode_to_vec();
+            let content = border::bare(message, own)?;
             bytes += content.len();
             let revoked = revoked(&view, window.number, seq, own)?;
             let content = content.into();

@@ -324,14 +324,10 @@ impl Change<'_, '_> {
 
     /// A member of any node gets a profile from what the home says, until its own node says more.
     fn introduce_member(&mut self, origin: &Domain, user_id: &str, profile: Profile) -> Done {
-        let home = home_of(user_id);
-        if home.as_ref() != Some(origin) && schema::USERS.contains(self.tx, user_id)? {
-            return Ok(());
-        }
         if schema::USERS.contains(self.tx, user_id)? {
             return Ok(());
         }
-        let home = home.unwrap_or_else(|| origin.clone());
+        let home = home_of(user_id).unwrap_or_else(|| origin.clone());
         self.note_profile(&home, profile)?;
         // Hearsay: it is asked for again when somebody wants to know.
         schema::REMOTE_USERS.put(self.tx, user_id, &store::record::RemoteUser { confirmed: 0 });
