@@ -30,7 +30,7 @@ pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 const LINKS: usize = 4_096;
 /// Time between two greetings of the nodes that are known.
 const GREET_EVERY: Duration = Duration::from_secs(5 * 60);
-/// Links that one other node has open at the same time.
+/// Links of one lane that one other node has open at the same time.
 const LINKS_PER_PEER: u32 = 64;
 
 /// What an operator can set.
@@ -102,7 +102,8 @@ pub(crate) struct Shared {
     pub(crate) trust: Trust,
     pub(crate) stop: CancellationToken,
     peers: DashMap<Domain, Arc<Peer>>,
-    links: DashMap<PublicKey, Arc<Semaphore>>,
+    /// Places for the links of one key; a lane does not take those of another.
+    links: DashMap<(PublicKey, Lane), Arc<Semaphore>>,
     /// Where workers run; what wakes them may come from any thread.
     runtime: Handle,
 }
@@ -149,7 +150,7 @@ impl Shared {
     async fn serve(self: Arc<Self>, incoming: Incoming) {
         let (peer, lane) = (incoming.peer, incoming.lane);
         let room = || Arc::new(Semaphore::new(LINKS_PER_PEER as usize));
-        let room = Arc::clone(&self.links.entry(peer).or_insert_with(room));
+        let room = Arc::clone(&self.links.entry((peer, lane)).or_insert_with(room));
         let place = tokio::time::timeout(self.settings.timing.answer, room.acquire()).await;
         let Ok(Ok(place)) = place else {
             tracing::debug!(peer = hex::encode(peer), "another node has too many links open");
@@ -163,7 +164,7 @@ impl Shared {
             tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
         }
         drop(place);
-        self.links.remove_if(&peer, |_, room| room.available_permits() == LINKS_PER_PEER as usize);
+        self.links.remove_if(&(peer, lane), |_, room| room.available_permits() == LINKS_PER_PEER as usize);
     }
 }
 
