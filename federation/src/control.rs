@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::federation::{Request, Response, request};
 
 use crate::frame::{MAX_CONTROL_FRAME, frames, receive, send};
-use crate::node::Shared;
+use crate::shared::Shared;
 use crate::transport::{Incoming, Lane};
 use crate::{Domain, FederationError};
 

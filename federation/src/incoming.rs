@@ -17,7 +17,7 @@ use store::record::Cursor;
 use store::{StoreError, Tx, outbox};
 
 use crate::frame::{Frames, MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
-use crate::node::Shared;
+use crate::shared::Shared;
 use crate::peer::Peer;
 use crate::signed::{Use, verify};
 use crate::transport::Incoming;
@@ -137,7 +137,8 @@ impl Greeted {
                     let last = payload.first_seq + events.len() as u64 - 1;
                     taken = last;
                     peer.received.fetch_add(events.len() as u64, Ordering::Relaxed);
-                    let begin = self.begin(payload.epoch, payload.first_seq, events);
+                    let numbered: Vec<_> = (payload.first_seq..).zip(events).collect();
+                    let begin = self.begin(payload.epoch, payload.first_seq, last);
                     if ACKNOWLEDGES_FIRST {
                         let ack = Ack { seq: last, refusals: Vec::new() };
                         sink.send(encode(&Frame { body: Some(frame::Body::Ack(ack)) })).await?;
@@ -149,7 +150,8 @@ impl Greeted {
                         if ACKNOWLEDGES_FIRST || MOVES_CURSOR_FIRST {
                             tokio::time::sleep(FAULT_SHOWS).await;
                         }
-                        (last, self.shared.rules.apply(&self.origin, Box::new(begin)).await)
+                        let applied = self.shared.rules.apply(&self.origin, numbered, Box::new(begin));
+                        (last, applied.await)
                     });
                 }
                 Some((last, applied)) = applying.next(), if !applying.is_empty() => {
@@ -229,8 +231,8 @@ impl Greeted {
         &self,
         epoch: u64,
         first_seq: u64,
-        events: Vec<Event>,
-    ) -> impl FnOnce(&mut Tx<'_>) -> Result<Vec<(u64, Event)>, StoreError> + Send + 'static {
+        last: u64,
+    ) -> impl FnOnce(&mut Tx<'_>) -> Result<u64, StoreError> + Send + 'static {
         let (origin, start) = (self.origin.clone(), self.cursor);
         move |tx| {
             let durable = outbox::cursor(tx, origin.as_str())?;
@@ -242,12 +244,8 @@ impl Greeted {
             if first_seq > durable.seq + 1 {
                 return Err(StoreError::Engine(format!("events of {origin} are out of order")));
             }
-            let numbered = (first_seq..).zip(events);
-            let fresh: Vec<_> =
-                numbered.filter(|(seq, _)| MOVES_CURSOR_FIRST || *seq > durable.seq).collect();
-            let seq = fresh.last().map_or(durable.seq, |(seq, _)| *seq);
-            tx.advance(origin.as_str(), Cursor { epoch, seq });
-            Ok(fresh)
+            tx.advance(origin.as_str(), Cursor { epoch, seq: durable.seq.max(last) });
+            Ok(if MOVES_CURSOR_FIRST { first_seq - 1 } else { durable.seq })
         }
     }
 }

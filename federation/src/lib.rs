@@ -7,6 +7,7 @@
 //!   this node believes.
 //! * [`transport`]: links to other nodes, over QUIC or simulated.
 //! * `outgoing`, `incoming`: the two ends of a stream of events. `control`: requests and answers.
+//!   [`media`]: content.
 
 mod control;
 pub mod document;
@@ -14,21 +15,25 @@ mod error;
 mod frame;
 pub mod identity;
 mod incoming;
+pub mod media;
 mod node;
 mod outgoing;
 mod peer;
 pub mod peer_id;
 pub mod policy;
 mod rules;
+mod serving;
+mod shared;
 pub mod signed;
 pub mod transport;
 pub mod trust;
 
 pub use error::{AskError, FederationError};
-pub use node::{Federation, Parts, Settings, Timing, stored_peers};
+pub use node::{Federation, Parts, WeakFederation, stored_peers};
 pub use peer::{LinkState, PeerReport};
 pub use proto::qualified::Domain;
-pub use rules::{Begin, Rules};
+pub use rules::{Begin, Content, Rules};
+pub use shared::{Settings, Timing};
 
 /// Version of the protocol that this program speaks.
 pub const VERSION: u32 = 1;

@@ -1,73 +1,32 @@
 //! The federation of one node: its workers and what they share.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use prost::Message as _;
-use proto::federation::{ByeCode, Greeting, NodeDocument, Response, SignedDocument, request};
+use proto::federation::{
+    Greeting, MediaRequest, NodeDocument, Response, Signature, SignedDocument, request,
+};
 use store::{Store, outbox, schema};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
+use crate::media::{self, Media};
 use crate::outgoing::Outgoing;
 use crate::peer::{LinkState, Peer, PeerReport, Refusals};
-use crate::policy::{Openness, Policy};
-use crate::transport::{Incoming, Lane, Transport};
+use crate::policy::Openness;
+use crate::shared::{Settings, Shared};
+use crate::signed::Use;
+use crate::transport::{Incoming, Transport};
 use crate::trust::{Fetch, Trust};
-use crate::{
-    AskError, Domain, FederationError, PublicKey, Rules, VERSION, control, document, incoming,
-    peer_id,
-};
+use crate::{AskError, Domain, FederationError, Rules, VERSION, control, document, peer_id, serving};
 
-/// Tells the time, in Unix milliseconds.
-pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// Links that others have open at the same time.
-const LINKS: usize = 4_096;
 /// Time between two greetings of the nodes that are known.
 const GREET_EVERY: Duration = Duration::from_secs(5 * 60);
-/// Links of one lane that one other node has open at the same time.
-const LINKS_PER_PEER: u32 = 64;
-
-/// What an operator can set.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Domain of this node.
-    pub domain: Domain,
-    /// Where others reach it, as multiaddrs.
-    pub addresses: Vec<String>,
-    /// With whom it deals.
-    pub policy: Policy,
-    /// Believe whoever comes first for a domain of which nothing is known. For testnets.
-    pub first_use: bool,
-    /// How long things may take.
-    pub timing: Timing,
-}
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// An answer of another node.
-    pub answer: Duration,
-    /// Pause after the first failure to reach another node.
-    pub first_backoff: Duration,
-    /// Longest pause; each is twice as long as the one before.
-    pub longest_backoff: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            answer: Duration::from_secs(10),
-            first_backoff: Duration::from_millis(200),
-            longest_backoff: Duration::from_secs(30),
-        }
-    }
-}
 
 /// What a [`Federation`] is made of.
 pub struct Parts {
@@ -89,83 +48,6 @@ pub struct Parts {
     pub fetch: Option<Fetch>,
     /// Ends everything.
     pub stop: CancellationToken,
-}
-
-pub(crate) struct Shared {
-    pub(crate) settings: Settings,
-    identity: Identity,
-    document: SignedDocument,
-    pub(crate) store: Store,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) rules: Arc<dyn Rules>,
-    pub(crate) now: Now,
-    pub(crate) trust: Trust,
-    pub(crate) stop: CancellationToken,
-    peers: DashMap<Domain, Arc<Peer>>,
-    /// Places for the links of one key; a lane does not take those of another.
-    links: DashMap<(PublicKey, Lane), Arc<Semaphore>>,
-    /// Where workers run; what wakes them may come from any thread.
-    runtime: Handle,
-}
-
-impl Shared {
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    pub(crate) fn document(&self) -> SignedDocument {
-        self.document.clone()
-    }
-
-    pub(crate) fn peer(&self, domain: &Domain) -> Arc<Peer> {
-        Arc::clone(&self.peers.entry(domain.clone()).or_default())
-    }
-
-    /// The domain that speaks, if it is another one and speaks to this node.
-    pub(crate) fn origin(&self, origin: &str, audience: &str) -> Result<Domain, FederationError> {
-        let own = &self.settings.domain;
-        if audience != own.as_str() {
-            let reason = format!("this is {own}");
-            return Err(FederationError::Bye { code: ByeCode::ByeAudience, reason });
-        }
-        let origin: Domain = origin.parse()?;
-        if origin == *own {
-            return Err(FederationError::Identity(origin));
-        }
-        Ok(origin)
-    }
-
-    /// Makes sure that this node deals with `origin` and that `key` speaks for it.
-    pub(crate) async fn admit(
-        &self,
-        origin: &Domain,
-        key: &PublicKey,
-        document: Option<SignedDocument>,
-    ) -> Result<(), FederationError> {
-        self.settings.policy.check(origin)?;
-        self.trust.authenticate(origin, key, document).await
-    }
-
-    /// Serves a link that another node opened.
-    async fn serve(self: Arc<Self>, incoming: Incoming) {
-        let (peer, lane) = (incoming.peer, incoming.lane);
-        let room = || Arc::new(Semaphore::new(LINKS_PER_PEER as usize));
-        let room = Arc::clone(&self.links.entry((peer, lane)).or_insert_with(room));
-        let place = tokio::time::timeout(self.settings.timing.answer, room.acquire()).await;
-        let Ok(Ok(place)) = place else {
-            tracing::debug!(peer = hex::encode(peer), "another node has too many links open");
-            return;
-        };
-        let served = match lane {
-            Lane::Events => incoming::serve(Arc::clone(&self), incoming).await,
-            Lane::Control => control::serve(Arc::clone(&self), incoming).await,
-        };
-        if let Err(error) = served {
-            tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
-        }
-        drop(place);
-        self.links.remove_if(&(peer, lane), |_, room| room.available_permits() == LINKS_PER_PEER as usize);
-    }
 }
 
 /// The federation of one node.
@@ -196,7 +78,7 @@ impl Federation {
             runtime: Handle::current(),
         };
         let federation = Self { shared: Arc::new(shared) };
-        tokio::spawn(federation.clone().accept(incoming));
+        tokio::spawn(serving::accept(Arc::clone(&federation.shared), incoming));
         let waiting: Vec<String> = {
             let view = federation.shared.store.view();
             let waiting = outbox::heads(&view)
@@ -244,19 +126,6 @@ impl Federation {
         Ok(known)
     }
 
-    async fn accept(self, mut incoming: mpsc::Receiver<Incoming>) {
-        let room = Arc::new(Semaphore::new(LINKS));
-        let stop = self.shared.stop.clone();
-        while let Some(Some(link)) = stop.run_until_cancelled(incoming.recv()).await {
-            let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-            let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-            tokio::spawn(async move {
-                stop.run_until_cancelled(shared.serve(link)).await;
-                drop(place);
-            });
-        }
-    }
-
     /// Where others reach this node, as multiaddrs.
     pub fn addresses(&self) -> &[String] {
         &self.shared.settings.addresses
@@ -302,6 +171,46 @@ impl Federation {
         }
     }
 
+    /// Opens content that the node of `domain` has, from some byte of it on.
+    pub async fn open_media(
+        &self,
+        domain: &Domain,
+        request: MediaRequest,
+    ) -> Result<Media, AskError> {
+        let opened = media::open(&self.shared, domain, request).await;
+        opened.map_err(|error| AskError { domain: domain.clone(), reason: error.to_string() })
+    }
+
+    /// Signs with the key in use.
+    pub fn sign(&self, purpose: Use, bytes: &[u8]) -> Signature {
+        self.shared.identity().sign(purpose, bytes)
+    }
+
+    /// Whether a signature is of a key that spoke for `domain`, which may be this node's own, at
+    /// some time in Unix milliseconds. Fails with [`FederationError::Unknown`] if nothing is known
+    /// of the domain.
+    pub fn holds(
+        &self,
+        domain: &Domain,
+        purpose: Use,
+        bytes: &[u8],
+        signature: &Signature,
+        at_ms: i64,
+    ) -> Result<bool, FederationError> {
+        self.shared.trust.holds(domain, purpose, bytes, signature, at_ms)
+    }
+
+    /// The document of another node, as it was last believed.
+    pub fn document_of(&self, domain: &Domain) -> Result<SignedDocument, FederationError> {
+        let peer = schema::PEERS.get(&self.shared.store.view(), domain.as_str())?;
+        Ok(SignedDocument::decode(peer.unwrap_or_default().document).unwrap_or_default())
+    }
+
+    /// A handle that does not keep the federation from ending.
+    pub fn downgrade(&self) -> WeakFederation {
+        WeakFederation(Arc::downgrade(&self.shared))
+    }
+
     /// The record of a peer was changed from outside.
     pub fn refresh(&self, domain: &Domain) {
         self.shared.trust.refresh(domain);
@@ -313,6 +222,17 @@ impl Federation {
         reports(&self.shared.store, Some(self.domain()), (self.shared.now)(), |domain| {
             self.shared.peers.get(domain).map(|peer| Arc::clone(&peer))
         })
+    }
+}
+
+/// A [`Federation`] that may have ended.
+#[derive(Clone)]
+pub struct WeakFederation(Weak<Shared>);
+
+impl WeakFederation {
+    /// The federation, unless it has ended.
+    pub fn upgrade(&self) -> Option<Federation> {
+        Some(Federation { shared: self.0.upgrade()? })
     }
 }
 

@@ -16,7 +16,7 @@ use proto::federation::{Ack, Batch, BatchPayload, Event, Frame, Hello, Refusal, 
 use store::{StoreError, outbox};
 
 use crate::frame::{MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
-use crate::node::Shared;
+use crate::shared::Shared;
 use crate::peer::{LinkState, Peer};
 use crate::signed::Use;
 use crate::transport::Lane;
@@ -241,6 +241,7 @@ impl Flow<'_> {
         if events.is_empty() {
             return Ok(None);
         }
+        shared.rules.seal(&mut events);
         let payload = BatchPayload {
             origin: shared.settings.domain.to_string(),
             audience: outgoing.destination.to_string(),
@@ -301,7 +302,7 @@ async fn finish(removing: &mut Option<Removal<'_>>) -> Result<(), StoreError> {
     outcome
 }
 
-impl crate::node::Timing {
+impl crate::shared::Timing {
     /// How long to wait after so many failures in a row: twice as long each time, with jitter.
     fn backoff(&self, failures: u32) -> Duration {
         let doubled = self.first_backoff.saturating_mul(1 << failures.min(16));

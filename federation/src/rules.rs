@@ -1,24 +1,32 @@
 use futures_util::future::BoxFuture;
-use proto::federation::{Event, Refusal, Response, request};
+use proto::federation::{Event, MediaAnswer, MediaRequest, Refusal, Response, request};
 use store::record::Queued;
 use store::{StoreError, Tx, View};
+use tokio::io::AsyncRead;
 
 use crate::Domain;
 
-/// Begins the transaction that applies a batch: moves the cursor and returns the events that are
-/// still to be applied, each with its place in the stream.
-pub type Begin = Box<dyn FnOnce(&mut Tx<'_>) -> Result<Vec<(u64, Event)>, StoreError> + Send>;
+/// Begins the transaction that applies a batch: moves the cursor and returns up to where in the
+/// stream events were applied before.
+pub type Begin = Box<dyn FnOnce(&mut Tx<'_>) -> Result<u64, StoreError> + Send>;
+
+/// The bytes of content.
+pub type Content = Box<dyn AsyncRead + Send + Unpin>;
 
 /// What the node does with events; it plugs this in.
 pub trait Rules: Send + Sync + 'static {
     /// Writes out an event that was queued.
     fn write_out(&self, view: &View<'_>, queued: &Queued) -> Result<Event, StoreError>;
 
-    /// Applies events of `origin` in one transaction, which `begin` begins; returns those that the
-    /// rules refuse.
+    /// Ends a batch of events that were written out.
+    fn seal(&self, events: &mut [Event]);
+
+    /// Applies events of `origin`, each with its place in the stream, in one transaction, which
+    /// `begin` begins; returns those that the rules refuse.
     fn apply(
         &self,
         origin: &Domain,
+        events: Vec<(u64, Event)>,
         begin: Begin,
     ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>>;
 
@@ -32,4 +40,11 @@ pub trait Rules: Send + Sync + 'static {
 
     /// Answers a request of `origin`.
     fn answer(&self, origin: &Domain, request: request::Body) -> BoxFuture<'_, Response>;
+
+    /// Answers a request of `origin` for content; without content, it is a refusal.
+    fn media(
+        &self,
+        origin: &Domain,
+        request: MediaRequest,
+    ) -> BoxFuture<'_, (MediaAnswer, Option<Content>)>;
 }

@@ -15,6 +15,10 @@ pub enum Use {
     Document,
     /// A batch of events.
     Batch,
+    /// A message of a user in a group of another node.
+    Message,
+    /// How far the log of a group has come.
+    Head,
 }
 
 impl Use {
@@ -22,6 +26,8 @@ impl Use {
         match self {
             Self::Document => "document",
             Self::Batch => "batch",
+            Self::Message => "message",
+            Self::Head => "head",
         }
     }
 

@@ -21,16 +21,19 @@ pub enum Lane {
     Events,
     /// One request and its answer.
     Control,
+    /// One request for content and its bytes.
+    Media,
 }
 
 impl Lane {
-    pub(crate) const ALL: [Self; 2] = [Self::Events, Self::Control];
+    pub(crate) const ALL: [Self; 3] = [Self::Events, Self::Control, Self::Media];
 
     /// Name of the protocol.
     pub fn protocol(self) -> &'static str {
         match self {
             Self::Events => "/entente/1/events",
             Self::Control => "/entente/1/control",
+            Self::Media => "/entente/1/media",
         }
     }
 }

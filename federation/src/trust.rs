@@ -9,12 +9,13 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
 use prost::Message as _;
-use proto::federation::{NodeKey, SignedDocument};
+use proto::federation::{NodeKey, Signature, SignedDocument};
 use store::record::Peer;
 use store::{Store, schema};
 
 use crate::document::{self, Verified};
-use crate::node::Now;
+use crate::shared::Now;
+use crate::signed::{Use, verify};
 use crate::{Domain, FederationError, PublicKey, peer_id};
 
 /// Fetches the document that a domain serves over HTTPS.
@@ -61,6 +62,15 @@ impl Known {
         let named = self.keys.iter().filter(|known| known.public_key.as_ref() == key);
         let mut named = named.filter(|known| known.until_ms == 0 || now_ms < known.until_ms);
         self.pinned.contains(key) || named.next().is_some()
+    }
+
+    /// Whether `key` spoke for the domain at `at_ms`, as far as is known now.
+    fn believed(&self, key: &PublicKey, at_ms: i64) -> bool {
+        let named = self.keys.iter().find(|known| known.public_key.as_ref() == key);
+        named.map_or(self.pinned.contains(key), |known| {
+            (known.until_ms == 0 || at_ms < known.until_ms)
+                && (known.revoked_ms == 0 || at_ms < known.revoked_ms)
+        })
     }
 
     /// The key under which the node is to be reached: the newest.
@@ -143,6 +153,27 @@ impl Trust {
             return Ok(());
         }
         Err(FederationError::Identity(domain.clone()))
+    }
+
+    /// Whether a signature over `bytes` is of a key that spoke for `domain` at `at_ms`.
+    ///
+    /// Fails with [`FederationError::Unknown`] if nothing is known of the domain.
+    pub(crate) fn holds(
+        &self,
+        domain: &Domain,
+        purpose: Use,
+        bytes: &[u8],
+        signature: &Signature,
+        at_ms: i64,
+    ) -> Result<bool, FederationError> {
+        let known = self.known(domain)?;
+        if known.pinned.is_empty() && known.keys.is_empty() {
+            return Err(FederationError::Unknown(domain.clone()));
+        }
+        // The cheap question first.
+        let named: Option<PublicKey> = signature.key.as_ref().try_into().ok();
+        let believed = named.is_some_and(|key| known.believed(&key, at_ms));
+        Ok(believed && verify(purpose, bytes, signature).is_some())
     }
 
     /// Asks the domain itself for its document.

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use federation::identity::Identity;
+use federation::signed::Use;
 use federation::transport::{Incoming, Transport};
-use federation::{Begin, Domain, Federation, FederationError, Parts, Rules, Settings};
-use proto::federation::{Event, Refusal, Response, request};
+use federation::{
+    Begin, Content, Domain, Federation, FederationError, Parts, Rules, Settings, WeakFederation,
+};
+use proto::federation::{
+    Event, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument, request,
+};
 use services::Services;
 use services::environment::Clock;
-use services::federation::{BoxFuture, OtherNodes};
+use services::federation::{BoxFuture, Judgement, OtherNodes, Purpose};
 use store::record::Queued;
 use store::{StoreError, View};
 use tokio::sync::mpsc;
@@ -38,7 +43,7 @@ pub async fn federate(
         stop,
     })
     .await?;
-    services.federate(Arc::new(Others(federation.clone())));
+    services.federate(Arc::new(Others(federation.downgrade())));
     Ok(federation)
 }
 
@@ -53,10 +58,15 @@ impl Rules for RulesOf {
     fn apply(
         &self,
         origin: &Domain,
+        events: Vec<(u64, Event)>,
         begin: Begin,
     ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>> {
         let origin = origin.clone();
-        Box::pin(async move { self.0.apply_events(&origin, begin).await })
+        Box::pin(async move { self.0.apply_events(&origin, events, begin).await })
+    }
+
+    fn seal(&self, events: &mut [Event]) {
+        self.0.seal(events);
     }
 
     fn acknowledged(
@@ -73,14 +83,34 @@ impl Rules for RulesOf {
         let origin = origin.clone();
         Box::pin(async move { self.0.answer_node(&origin, request).await })
     }
+
+    fn media(
+        &self,
+        _origin: &Domain,
+        request: MediaRequest,
+    ) -> BoxFuture<'_, (MediaAnswer, Option<Content>)> {
+        Box::pin(self.0.answer_media(request))
+    }
 }
 
-/// The other nodes, as the rules call them.
-struct Others(Federation);
+/// The other nodes, as the rules call them. The federation has the rules, so they must not keep it.
+struct Others(WeakFederation);
+
+/// Why nothing comes of it.
+const ENDED: &str = "the federation has ended";
+
+fn use_of(purpose: Purpose) -> Use {
+    match purpose {
+        Purpose::Message => Use::Message,
+        Purpose::Head => Use::Head,
+    }
+}
 
 impl OtherNodes for Others {
     fn wake(&self, domain: &Domain) {
-        self.0.wake(domain);
+        if let Some(federation) = self.0.upgrade() {
+            federation.wake(domain);
+        }
     }
 
     fn ask<'a>(
@@ -88,6 +118,48 @@ impl OtherNodes for Others {
         domain: &'a Domain,
         request: request::Body,
     ) -> BoxFuture<'a, Result<Response, String>> {
-        Box::pin(async move { self.0.ask(domain, request).await.map_err(|error| error.reason) })
+        Box::pin(async move {
+            let federation = self.0.upgrade().ok_or(ENDED)?;
+            federation.ask(domain, request).await.map_err(|error| error.reason)
+        })
+    }
+
+    fn open_media<'a>(
+        &'a self,
+        domain: &'a Domain,
+        request: MediaRequest,
+    ) -> BoxFuture<'a, Result<(MediaAnswer, Content), String>> {
+        Box::pin(async move {
+            let federation = self.0.upgrade().ok_or(ENDED)?;
+            let media = federation.open_media(domain, request).await;
+            media.map(|media| (media.answer, media.bytes)).map_err(|error| error.reason)
+        })
+    }
+
+    fn sign(&self, purpose: Purpose, bytes: &[u8]) -> Signature {
+        let federation = self.0.upgrade();
+        federation.map(|federation| federation.sign(use_of(purpose), bytes)).unwrap_or_default()
+    }
+
+    fn judge(
+        &self,
+        domain: &Domain,
+        purpose: Purpose,
+        bytes: &[u8],
+        signature: &Signature,
+        at_ms: i64,
+    ) -> Judgement {
+        let Some(federation) = self.0.upgrade() else { return Judgement::Unknown };
+        match federation.holds(domain, use_of(purpose), bytes, signature, at_ms) {
+            Ok(true) => Judgement::Holds,
+            Ok(false) => Judgement::Forged,
+            Err(_) => Judgement::Unknown,
+        }
+    }
+
+    fn document(&self, domain: &Domain) -> SignedDocument {
+        let federation = self.0.upgrade();
+        let document = federation.map(|federation| federation.document_of(domain));
+        document.and_then(Result::ok).unwrap_or_default()
     }
 }

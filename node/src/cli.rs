@@ -172,6 +172,36 @@ pub(crate) enum FederationCommand {
     /// Events of other nodes that were put aside because they could not be applied.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Proofs that the home of a group has shown two histories of it.
+    #[command(subcommand)]
+    Proof(ProofCommand),
+    /// Check such a proof; needs no data folder.
+    CheckProof {
+        /// The file with the proof.
+        file: PathBuf,
+        /// Peer ID that must have signed; without it, a key of the node document in the proof.
+        #[arg(long)]
+        peer_id: Option<String>,
+    },
+}
+
+/// Commands about proofs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProofCommand {
+    /// List them. Such a group is not followed any more.
+    List,
+    /// Write one to a file that anybody can check.
+    Export {
+        /// ID of the group.
+        group: String,
+        /// The file to write; it must not exist.
+        file: PathBuf,
+    },
+    /// Forget one, and follow the group again.
+    Drop {
+        /// ID of the group.
+        group: String,
+    },
 }
 
 /// Commands about the keys of this node.

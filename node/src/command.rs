@@ -1,5 +1,7 @@
 //! Commands other than `serve`: what they do and print.
 
+pub(crate) mod federation;
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -7,23 +9,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use federation::peer_id;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use services::{Environment, Services};
 use store::backup::{self, NewEpoch};
 
-use crate::cli::{
-    ConfigCommand, Data, FederationCommand, KeyCommand, QuarantineCommand, UserCommand,
-};
+use crate::cli::{ConfigCommand, Data, UserCommand};
 use crate::config::{self, Config};
 use crate::control;
 use crate::data_folder::DataFolder;
 use crate::operation::{Node, Operation};
 use crate::serve::{open_store, settings};
 
-/// How long a key holds after it was rotated, in milliseconds.
-const OLD_KEY_HOLDS_MS: i64 = 30 * 24 * 3_600_000;
 /// Exit code of `verify` when something is damaged.
 const DAMAGED: u8 = 3;
 
@@ -117,97 +114,6 @@ pub(crate) fn user(
         Operation::UserToken { .. } => result["token"].as_str().unwrap_or_default().to_owned(),
         _ => format!("Registered {}.", result["userID"].as_str().unwrap_or_default()),
     });
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `federation …`.
-pub(crate) fn federation(
-    data: &Data,
-    command: FederationCommand,
-    printer: Printer,
-) -> anyhow::Result<ExitCode> {
-    let folder = DataFolder::new(&data.folder);
-    match command {
-        FederationCommand::Key(KeyCommand::Show) => {
-            folder.prepare()?;
-            let key = folder.identity()?.public_key();
-            let peer_id = peer_id::to_text(&key)?;
-            let result = json!({ "peer_id": peer_id, "file": folder.identity_file() });
-            printer.print(&result, || peer_id.clone());
-        }
-        FederationCommand::Key(KeyCommand::Rotate) => {
-            folder.prepare()?;
-            let mut identity = folder.identity()?;
-            let now = Environment::system().clock.now_ms();
-            identity.rotate(rand::random(), now, now + OLD_KEY_HOLDS_MS);
-            folder.replace_identity(&identity)?;
-            let peer_id = peer_id::to_text(&identity.public_key())?;
-            printer.print(&json!({ "peer_id": peer_id }), || {
-                format!("{peer_id}\nIt is in use from the next start on.")
-            });
-        }
-        FederationCommand::Key(KeyCommand::Revoke { peer_id }) => {
-            let mut identity = folder.identity()?;
-            let now = Environment::system().clock.now_ms();
-            identity.revoke(&peer_id::parse(&peer_id)?, now)?;
-            folder.replace_identity(&identity)?;
-            printer.print(&json!({ "revoked": peer_id }), || {
-                "Revoked. Others learn it when the node has started again.".to_owned()
-            });
-        }
-        FederationCommand::Queue { domain, limit } => {
-            let result = run(data, &Operation::FederationQueue { domain, limit }, printer)?;
-            printer.print(&result, || {
-                let line = |event: &Value| format!("{}\t{}", event["seq"], text(event, "kind"));
-                let mut lines: Vec<String> = rows(&result, "events").iter().map(line).collect();
-                lines.push(format!("{} queued", result["queued"]));
-                lines.join("\n")
-            });
-        }
-        FederationCommand::Quarantine(QuarantineCommand::List) => {
-            let result = run(data, &Operation::QuarantineList, printer)?;
-            printer.print(&result, || {
-                let line = |event: &Value| {
-                    let (domain, kind) = (text(event, "domain"), text(event, "kind"));
-                    format!("{domain}\t{}\t{kind}\t{}", event["seq"], text(event, "reason"))
-                };
-                rows(&result, "events").iter().map(line).collect::<Vec<_>>().join("\n")
-            });
-        }
-        FederationCommand::Quarantine(QuarantineCommand::Retry { domain }) => {
-            let result = run(data, &Operation::QuarantineRetry { domain }, printer)?;
-            printer.print(&result, || format!("{} done, {} left", result["done"], result["left"]));
-        }
-        FederationCommand::Quarantine(QuarantineCommand::Drop { domain }) => {
-            let result = run(data, &Operation::QuarantineDrop { domain }, printer)?;
-            printer.print(&result, || format!("Dropped {}.", result["dropped"]));
-        }
-        FederationCommand::Pin { domain, peer_id, addresses } => {
-            folder.prepare()?;
-            let peer_id = Some(peer_id);
-            let operation = Operation::FederationPin { domain, peer_id, addresses };
-            let result = run_at(&folder, data, &operation, printer)?;
-            printer.print(&result, || format!("Pinned {}.", text(&result, "domain")));
-        }
-        FederationCommand::Unpin { domain } => {
-            let operation =
-                Operation::FederationPin { domain, peer_id: None, addresses: Vec::new() };
-            let result = run(data, &operation, printer)?;
-            printer.print(&result, || format!("Unpinned {}.", text(&result, "domain")));
-        }
-        FederationCommand::Peers => {
-            let result = run(data, &Operation::FederationPeers, printer)?;
-            printer.print(&result, || {
-                let line = |peer: &Value| {
-                    let (domain, state) = (text(peer, "domain"), text(peer, "state"));
-                    let (queued, delivered) = (&peer["queued"], &peer["delivered"]);
-                    let error = text(peer, "last_error");
-                    format!("{domain}\t{state}\t{queued} queued\t{delivered} delivered\t{error}")
-                };
-                rows(&result, "peers").iter().map(line).collect::<Vec<_>>().join("\n")
-            });
-        }
-    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -75,7 +75,8 @@ config! {
         /// Address and port.
         listen: String = "0.0.0.0:10002".into(),
         /// Address under which clients reach the API, used in links to objects.
-        /// Empty: the address the client itself used.
+        /// Empty: the address the client itself used. A node that federates needs it for links to
+        /// content of other nodes; without it, it takes `listen`, or its domain with that port.
         public_url: String = String::new(),
         /// Compress answers for clients that accept it.
         gzip: bool = true,
@@ -157,6 +158,8 @@ config! {
         deny: Vec<String> = Vec::new(),
         /// Believe the first node that speaks for a domain of which nothing is known; for testnets.
         trust_first_use: bool = false,
+        /// Content of other nodes that is kept, in MiB; the oldest goes first.
+        media_cache_mib: u64 = 10_240,
     }
     /// The database.
     store: StoreSection {

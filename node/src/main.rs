@@ -9,6 +9,7 @@ mod descriptors;
 mod federation;
 mod logging;
 mod operation;
+mod proof;
 mod serve;
 
 use std::process::ExitCode;
@@ -40,7 +41,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Init) => command::init(&data, printer),
         Some(Command::Config(which)) => command::config(&data, &which, printer),
         Some(Command::User(which)) => command::user(&data, which, printer),
-        Some(Command::Federation(which)) => command::federation(&data, which, printer),
+        Some(Command::Federation(which)) => command::federation::run_one(&data, which, printer),
         Some(Command::Verify) => command::verify(&data, printer),
         Some(Command::Backup { file }) => command::backup(&data, &file, printer),
         Some(Command::Restore { file, lost }) => command::restore(&data, &file, lost, printer),

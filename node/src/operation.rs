@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use federation::{Domain, Federation, peer_id, trust};
+use prost::Message as _;
 use proto::auth::GetUserTokenReq;
 use proto::federation::EventKind;
 use proto::sdkws::UserInfo;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use services::{Caller, Environment, Services};
 use store::schema;
+
+use crate::proof;
 
 /// An operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +44,12 @@ pub(crate) enum Operation {
     QuarantineRetry { domain: String },
     /// Forgets those of a node.
     QuarantineDrop { domain: String },
+    /// Lists the proofs that the home of a group has shown two histories.
+    ProofList,
+    /// One of them, encoded.
+    ProofShow { group: String },
+    /// Forgets one.
+    ProofDrop { group: String },
 }
 
 /// What operations work on: the rules, and the federation where the node serves and has a domain.
@@ -173,6 +182,23 @@ impl Operation {
             Self::QuarantineDrop { domain } => {
                 let dropped = services.drop_quarantined(&domain.parse()?).await?;
                 Ok(json!({ "dropped": dropped }))
+            }
+            Self::ProofList => {
+                let view = services.store().view();
+                let mut proofs = Vec::new();
+                for row in schema::PROOFS.scan(&view, ()) {
+                    let (group, proof) = row?;
+                    proofs.push(proof::describe(&group, &proof));
+                }
+                Ok(json!({ "proofs": proofs }))
+            }
+            Self::ProofShow { group } => {
+                let proof = schema::PROOFS.get(&services.store().view(), &group)?;
+                let Some(proof) = proof else { bail!("there is no proof about {group}") };
+                Ok(json!({ "proof": hex::encode(proof.encode_to_vec()) }))
+            }
+            Self::ProofDrop { group } => {
+                Ok(json!({ "dropped": services.drop_proof(&group).await? }))
             }
             Self::Verify => tokio::task::block_in_place(|| {
                 let report = store::verify::verify(&services.store().view(), progress)?;

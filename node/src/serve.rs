@@ -95,10 +95,24 @@ pub(crate) fn settings(folder: &DataFolder, config: &Config, domain: Option<Doma
         message_max_bytes: config.chat.message_max_bytes,
         retain_days: config.chat.retain_days,
         public_url: config.api.public_url.clone(),
+        assumed_url: String::new(),
         object_folder: folder.objects(),
         object_max_bytes: config.object.max_mib << 20,
+        media_cache_bytes: config.federation.media_cache_mib << 20,
         object_url_days: config.object.url_days,
         notifications: config.notifications(),
+    }
+}
+
+/// Where clients reach the API, as far as can be told: at its address, or if that is every address
+/// of the machine, under the domain of the node.
+fn assumed_url(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.api.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
+    match &config.federation.domain {
+        domain if address.ip().is_unspecified() && !domain.is_empty() => {
+            format!("{scheme}://{domain}:{}", address.port())
+        }
+        _ => format!("{scheme}://{address}"),
     }
 }
 
@@ -112,13 +126,14 @@ async fn serve(
     let asked_to_stop = asked_to_stop()?;
     let environment = Environment::system();
     let domain = config.federation.domain()?;
-    let settings = settings(folder, config, domain);
-    let services = Services::new(store, settings, environment.clone());
-    services.seed_admins().await?;
-    services.resume().await?;
     let api = listen("api.listen", &config.api.listen).await?;
     let ws = listen("ws.listen", &config.ws.listen).await?;
     let (api_address, ws_address) = (api.local_addr()?, ws.local_addr()?);
+    let assumed_url = assumed_url(config, api_address);
+    let settings = Settings { assumed_url, ..settings(folder, config, domain) };
+    let services = Services::new(store, settings, environment.clone());
+    services.seed_admins().await?;
+    services.resume().await?;
     let stop = CancellationToken::new();
     let federation = federation::start(folder, config, &services, &environment, &stop).await?;
     let port =

@@ -8,6 +8,7 @@ pub mod backup;
 mod committer;
 pub mod engine;
 mod error;
+pub mod group_log;
 mod history;
 pub mod key;
 mod layered;

@@ -517,6 +517,9 @@ pub struct Object {
     /// Unix milliseconds.
     #[prost(int64, tag = "6")]
     pub created: i64,
+    /// SHA-256 of the content; empty where it was not computed.
+    #[prost(bytes = "vec", tag = "7")]
+    pub sha256: Vec<u8>,
 }
 
 /// An upload under way.
@@ -644,9 +647,12 @@ pub struct GroupLog {
     /// Seq of the newest entry.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
-    /// Its hash; empty before the first.
+    /// Its hash; of the last one of the epoch before, before the first; empty before all.
     #[prost(bytes = "vec", tag = "3")]
     pub hash: Vec<u8>,
+    /// Epoch of this node's streams when it was written: another one after a restore.
+    #[prost(uint64, tag = "4")]
+    pub stream: u64,
 }
 
 /// One entry of such a log.

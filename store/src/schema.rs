@@ -1,5 +1,6 @@
 //! The whole schema: every table with its tag, key and value.
 
+use proto::federation::{EquivocationProof, Signature, SignedHead};
 use proto::sdkws::{MsgData, UserInfo};
 
 use crate::key::Text;
@@ -148,14 +149,20 @@ tables! {
     AUTHOR_SEQS = 0x76: (u64, i64) => Number;
     /// Logs of groups of this node with members elsewhere, by group ID.
     GROUP_LOGS = 0x77: Text => GroupLog;
-    /// Their entries: (group ID, seq).
-    GROUP_ENTRIES = 0x78: (Text, u64) => GroupEntry;
+    /// Entries of these logs and of those that are followed: (group ID, epoch, seq).
+    GROUP_ENTRIES = 0x78: (Text, u64, u64) => GroupEntry;
     /// Nodes with members in such a group, and how many: (group ID, domain).
     GROUP_NODES = 0x79: (Text, Text) => Number;
     /// Groups of other nodes with members here, by group ID.
     GROUP_REPLICAS = 0x7a: Text => GroupReplica;
     /// What members of other nodes sent last: (group ID, user ID).
     RECENT_SENDS = 0x7b: (Text, Text) => RecentSends;
+    /// Signatures of the nodes of authors over messages in groups: (conversation number, seq).
+    MESSAGE_SIGNATURES = 0x7c: (u64, u64) => Signature;
+    /// The newest head that the home of a followed group has signed, by group ID.
+    GROUP_HEADS = 0x7d: Text => SignedHead;
+    /// Proofs that the home of a group has shown two histories, by group ID.
+    PROOFS = 0x7e: Text => EquivocationProof;
 }
 
 #[cfg(test)]

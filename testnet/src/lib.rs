@@ -8,6 +8,7 @@ pub mod crash;
 pub mod load;
 pub mod model;
 mod node;
+mod organisations;
 pub mod power_cut;
 mod process;
 mod random;
@@ -16,6 +17,7 @@ mod rest;
 pub mod simulation;
 mod socket;
 pub mod up;
+pub mod upload;
 
 pub use node::{Node, NodeBuilder, SECRET, TestClock, federated};
 pub use process::{Process, ProcessBuilder};

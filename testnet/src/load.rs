@@ -3,6 +3,7 @@
 //! Every message carries who sent it, its place among that session's messages and when it was due,
 //! so each receiver can tell what is lost, doubled or out of order and how long it took.
 
+mod between;
 mod catch_up;
 mod chat;
 mod drive;
@@ -120,6 +121,7 @@ async fn run_scenario(scenario: Scenario, options: &Options) -> Result<Vec<Repor
         Scenario::Sizes => {
             return chats(closed, Sizes::Between(SMALLEST, LARGEST), options).await;
         }
+        Scenario::Between => return between::between(options).await,
         _ => {}
     }
     let mut target = Target::node(options).await?;
@@ -168,6 +170,7 @@ fn name(scenario: Scenario) -> &'static str {
         Scenario::Start => "start",
         Scenario::Soak => "soak",
         Scenario::Overload => "overload",
+        Scenario::Between => "between",
     }
 }
 

@@ -115,8 +115,12 @@ impl NodeBuilder {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Environment::system().random,
         };
+        let api = TcpListener::bind("127.0.0.1:0").await?;
+        let ws = TcpListener::bind("127.0.0.1:0").await?;
+        let addresses = (api.local_addr()?, ws.local_addr()?);
         let settings = Settings {
             object_folder: folder.path().join("objects"),
+            assumed_url: format!("http://{}", addresses.0),
             domain: self.domain.clone(),
             ..self.settings
         };
@@ -124,9 +128,6 @@ impl NodeBuilder {
         let services = Services::new(store, settings, environment);
         services.seed_admins().await?;
         services.resume().await?;
-        let api = TcpListener::bind("127.0.0.1:0").await?;
-        let ws = TcpListener::bind("127.0.0.1:0").await?;
-        let addresses = (api.local_addr()?, ws.local_addr()?);
         let stop = CancellationToken::new();
         let federation = match self.domain {
             Some(domain) => Some(federate(domain, &services, &clock, &stop).await?),

@@ -13,7 +13,7 @@ use store::{Read, Tx, schema};
 
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
-use crate::{Services, hex, platform};
+use crate::{Services, platform};
 
 const NORMAL: i32 = 0;
 const KICKED: i32 = 2;
@@ -346,7 +346,7 @@ fn sign(claims: &Claims, secret: &str) -> Result<String> {
 
 /// Name under which the node holds a token; the token itself is not stored.
 pub(crate) fn digest(token: &str) -> String {
-    hex(&Sha256::digest(token.as_bytes()))
+    hex::encode(Sha256::digest(token.as_bytes()))
 }
 
 fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {

@@ -10,23 +10,33 @@ mod friend;
 mod group;
 mod group_call;
 mod group_send;
+mod head;
 mod history;
+mod media;
 mod presence;
 mod profile;
+pub mod proof;
 mod replica;
 mod request;
+mod signature;
 mod verdict;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use prost::Message;
-use proto::federation::{Event, EventKind, Refusal, Response, request as asked};
+use proto::federation::{
+    Event, EventKind, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument,
+    request as asked,
+};
 use proto::qualified::{BadId, Domain, home_of, is_remote, localise, qualify, typed};
+use proto::sdkws::MsgData;
 use store::record::{Quarantined, Queued};
 use store::{StoreError, Tx, View, outbox, schema};
+use tokio::io::AsyncRead;
 
 use crate::access::Caller;
+use crate::border;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
 use crate::{Services, platform};
@@ -34,6 +44,10 @@ use crate::{Services, platform};
 pub(crate) use group::Crossing;
 pub(crate) use group_call::at_home;
 pub(crate) use group_send::Awaited;
+pub(crate) use head::HeadsToTell;
+pub(crate) use media::Fetching;
+pub use signature::{Judgement, Purpose};
+pub(crate) use signature::Vouched;
 pub(crate) use verdict::Verdicts;
 
 /// A future on the heap.
@@ -50,7 +64,34 @@ pub trait OtherNodes: Send + Sync {
         domain: &'a Domain,
         request: asked::Body,
     ) -> BoxFuture<'a, std::result::Result<Response, String>>;
+
+    /// Opens content that the node of `domain` has; an error says why there is no answer.
+    fn open_media<'a>(
+        &'a self,
+        domain: &'a Domain,
+        request: MediaRequest,
+    ) -> BoxFuture<'a, std::result::Result<(MediaAnswer, Content), String>>;
+
+    /// Signs as this node.
+    fn sign(&self, purpose: Purpose, bytes: &[u8]) -> Signature;
+
+    /// Whether the node of `domain`, which may be this one, has signed at a time in Unix
+    /// milliseconds.
+    fn judge(
+        &self,
+        domain: &Domain,
+        purpose: Purpose,
+        bytes: &[u8],
+        signature: &Signature,
+        at_ms: i64,
+    ) -> Judgement;
+
+    /// The document of the node of `domain`; empty if there is none.
+    fn document(&self, domain: &Domain) -> SignedDocument;
 }
+
+/// The bytes of content.
+pub type Content = Box<dyn AsyncRead + Send + Unpin>;
 
 /// Why an event is not applied.
 enum Trouble {
@@ -136,6 +177,19 @@ impl Services {
         self.settings().domain.as_ref()
     }
 
+    /// A message of another node as clients of this one see it.
+    fn inbound(&self, message: MsgData) -> std::result::Result<MsgData, BadId> {
+        match self.domain() {
+            Some(own) => border::inbound(message, own, self.settings().api_url()),
+            None => Ok(message),
+        }
+    }
+
+    /// A link of another node as clients of this one see it.
+    fn link_inbound(&self, link: String) -> String {
+        border::link_inbound(link, self.settings().api_url())
+    }
+
     /// An ID as a person may have typed it, in the form of clients.
     pub(crate) fn typed(&self, id: &str) -> String {
         self.domain().map_or_else(|| id.to_owned(), |own| typed(id, own))
@@ -173,22 +227,26 @@ impl Services {
         }
     }
 
-    /// Applies events of the node of `origin` in one transaction, which `begin` begins; returns
-    /// those that the rules refuse. What cannot be understood goes into quarantine.
+    /// Applies events of the node of `origin`, each with its place in the stream, in one
+    /// transaction; returns those that the rules refuse. What cannot be understood goes into
+    /// quarantine.
+    ///
+    /// `begin` begins the transaction and returns up to where events were applied before.
     pub async fn apply_events(
         &self,
         origin: &Domain,
-        begin: impl FnOnce(&mut Tx<'_>) -> std::result::Result<Vec<(u64, Event)>, StoreError>
-        + Send
-        + 'static,
+        events: Vec<(u64, Event)>,
+        begin: impl FnOnce(&mut Tx<'_>) -> std::result::Result<u64, StoreError> + Send + 'static,
     ) -> std::result::Result<Vec<Refusal>, StoreError> {
         let (name, origin) = (origin.to_string(), origin.clone());
         let caller = Caller::other_node(&name);
+        let (events, vouched) = self.vouch_events(&origin, events).await?;
         let applied = self.change(&caller, move |change| {
             let epoch = |tx: &Tx<'_>| Ok::<_, StoreError>(outbox::cursor(tx, &name)?.epoch);
             let mut refusals = Vec::new();
-            for (seq, event) in begin(change.tx)? {
-                match change.attempt(|change| change.apply(&origin, seq, &event)) {
+            let before = begin(change.tx)?;
+            for (seq, event) in events.into_iter().filter(|(seq, _)| *seq > before) {
+                match change.attempt(|change| change.apply(&origin, seq, &event, &vouched)) {
                     Ok(()) => {}
                     Err(Trouble::Later(error)) => return Err(error.into()),
                     Err(Trouble::Refused(error)) => {
@@ -229,7 +287,8 @@ impl Services {
                     body: put_aside.body.clone(),
                     time_ms: put_aside.time,
                 };
-                match change.attempt(|change| change.apply(&origin, seq, &event)) {
+                let vouched = change.services.vouch(&origin, std::slice::from_ref(&event));
+                match change.attempt(|change| change.apply(&origin, seq, &event, &vouched)) {
                     Err(Trouble::Later(error)) => return Err(error.into()),
                     Err(Trouble::Bad(reason)) => {
                         left += 1;
@@ -397,6 +456,7 @@ impl Change<'_, '_> {
         origin: &Domain,
         seq: u64,
         event: &Event,
+        vouched: &Vouched,
     ) -> std::result::Result<(), Trouble> {
         let body = event.body.clone();
         let operation = format!("{origin}/{seq}");
@@ -421,8 +481,12 @@ impl Change<'_, '_> {
             Ok(EventKind::EventGroupSnapshot) => {
                 change.group_snapshot(origin, Message::decode(body)?)
             }
-            Ok(EventKind::EventGroupEntry) => change.group_entry(origin, &Message::decode(body)?),
-            Ok(EventKind::EventGroupSend) => change.group_sent(origin, Message::decode(body)?),
+            Ok(EventKind::EventGroupEntry) => {
+                change.group_entry(origin, &Message::decode(body)?, vouched)
+            }
+            Ok(EventKind::EventGroupSend) => {
+                change.group_sent(origin, Message::decode(body)?, vouched)
+            }
             Ok(EventKind::EventNotice) => change.noticed(origin, Message::decode(body)?),
             Err(_) => Err(Trouble::Bad(format!("events of kind {} are not known", event.kind))),
         })

@@ -39,7 +39,7 @@ pub use store::StoreError;
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
-use federation::{Awaited, OtherNodes, Verdicts};
+use federation::{Awaited, Fetching, HeadsToTell, OtherNodes, Verdicts};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::runtime::Handle;
@@ -74,6 +74,8 @@ struct Inner {
     awaited: Awaited,
     /// Groups of other nodes whose log is being fetched.
     catching_up: Mutex<HashSet<String>>,
+    heads_to_tell: HeadsToTell,
+    fetching: Fetching,
     /// Where work goes that follows from a change.
     runtime: Handle,
 }
@@ -97,6 +99,8 @@ impl Services {
             verdicts: Verdicts::default(),
             awaited: Awaited::default(),
             catching_up: Mutex::default(),
+            heads_to_tell: HeadsToTell::default(),
+            fetching: Fetching::default(),
             runtime: Handle::current(),
         };
         Self { inner: Arc::new(inner) }
@@ -125,7 +129,7 @@ impl Services {
     pub(crate) fn new_id(&self) -> String {
         let mut bytes = [0; 16];
         self.inner.environment.random.fill(&mut bytes);
-        hex(&bytes)
+        hex::encode(bytes)
     }
 
     /// Ten random digits, the first not 0.
@@ -138,12 +142,4 @@ impl Services {
         self.inner.environment.random.fill(&mut bytes);
         u64::from_be_bytes(bytes)
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

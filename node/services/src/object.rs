@@ -13,18 +13,23 @@ mod read;
 mod thumbnail;
 mod upload;
 
+use std::fs::File;
+use std::path::Path;
+
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::third::{
     AccessUrlReq, AccessUrlResp, PartLimitReq, PartLimitResp, PartSizeReq, PartSizeResp,
 };
+use sha2::{Digest as _, Sha256};
 use store::record::{Object, Present};
 use store::{Direction, Read, Tx, schema};
 
 use crate::Services;
 use crate::access::Caller;
+use crate::border::MediaAddress;
 use crate::error::{Result, ServiceError};
 
-pub(crate) use folder::Objects;
+pub(crate) use folder::{Objects, blocking, create_folder, rename};
 pub use form::FormLink;
 pub use link::{ContentLink, ObjectLink, ThumbnailLink};
 pub use part::{PartLink, PartWriter};
@@ -105,8 +110,9 @@ pub fn check_name_form(name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(ServiceError::args("name is empty"));
     }
-    if name.starts_with('/') {
-        return Err(ServiceError::args("name cannot start with `/`"));
+    // What begins with @ is with another node.
+    if name.starts_with(['/', '@']) {
+        return Err(ServiceError::args("name cannot start with `/` or `@`"));
     }
     if name.trim().is_empty() {
         return Err(ServiceError::args("name is blank"));
@@ -135,26 +141,59 @@ fn check_labels(content_type: &str, cause: &str) -> Result<()> {
     Ok(())
 }
 
-/// The lasting link to an object, as it stands in messages.
-fn object_url(api: &str, name: &str) -> String {
-    format!("{api}/object/{}", utf8_percent_encode(name, NAME_IN_LINK))
+/// Content that is whole and on disk.
+#[derive(Debug, Clone)]
+struct Stored {
+    key: String,
+    size: i64,
+    /// Empty on a node that does not federate.
+    sha256: Vec<u8>,
 }
 
-/// The stored content with a hash that clients computed: its key and its size.
-fn stored(objects: &Objects, from: &impl Read, hash: &str) -> Result<Option<(String, i64)>> {
+impl Services {
+    /// The lasting link to an object, as it stands in messages. Where users of other nodes may get
+    /// to see it, it names this node and the content.
+    fn lasting_link(&self, api: &str, name: &str, sha256: &[u8]) -> String {
+        let encoded = utf8_percent_encode(name, NAME_IN_LINK).to_string();
+        match self.domain() {
+            Some(domain) if !sha256.is_empty() => {
+                MediaAddress::new(domain, &hex::encode(sha256), &encoded).to_link(api)
+            }
+            _ => format!("{api}/object/{encoded}"),
+        }
+    }
+
+    /// The SHA-256 of a file, on a node that federates.
+    fn content_hash(&self) -> impl Fn(&Path) -> Result<Vec<u8>> + Send + 'static {
+        let federates = self.domain().is_some();
+        move |path| if federates { sha256_of(path) } else { Ok(Vec::new()) }
+    }
+}
+
+/// The SHA-256 of a file.
+pub(crate) fn sha256_of(path: &Path) -> Result<Vec<u8>> {
+    let mut digest = Sha256::new();
+    std::io::copy(&mut File::open(path)?, &mut digest)?;
+    Ok(digest.finalize().to_vec())
+}
+
+/// The stored content with a hash that clients computed.
+fn stored(objects: &Objects, from: &impl Read, hash: &str) -> Result<Option<Stored>> {
     let (first, last) = (format!("{hash}_"), format!("{hash}_~"));
     let found = schema::OBJECT_NAMES
         .range(from, first.as_str(), last.as_str(), Direction::Ascending)
         .next()
         .transpose()?;
     let Some(((key, name), _)) = found else { return Ok(None) };
-    let size = schema::OBJECTS.get(from, &name)?.map_or(0, |object| object.size);
+    let object = schema::OBJECTS.get(from, &name)?.unwrap_or_default();
+    let (size, sha256) = (object.size, object.sha256);
     // A restored backup may lack the file; then the content is wanted again.
-    Ok(objects.content_path(&key).is_some_and(|path| path.exists()).then_some((key, size)))
+    let there = objects.content_path(&key).is_some_and(|path| path.exists());
+    Ok(there.then_some(Stored { key, size, sha256 }))
 }
 
 /// Points a name to content; returns the key of content that has no name any more.
-fn point(tx: &mut Tx<'_>, name: &str, object: &Object) -> Result<Option<String>> {
+pub(crate) fn point(tx: &mut Tx<'_>, name: &str, object: &Object) -> Result<Option<String>> {
     let before = schema::OBJECTS.get(tx, name)?;
     schema::OBJECTS.put(tx, name, object);
     schema::OBJECT_NAMES.put(tx, (&object.key, name), &Present {});
@@ -190,7 +229,7 @@ mod tests {
             assert!(check_name_form(name).is_ok(), "{name}");
         }
         let long = "a".repeat(1_025);
-        for name in ["", "/a", " ", "a/../b", "..", "a/.", "a\\..\\b", "a\nb", long.as_str()] {
+        for name in ["", "/a", "@a/b", " ", "a/../b", "..", "a/.", "a\\..\\b", "a\nb", long.as_str()] {
             assert!(matches!(check_name_form(name), Err(ServiceError::Args(_))), "{name}");
         }
     }
@@ -208,6 +247,7 @@ mod tests {
 
     #[test]
     fn a_link_keeps_the_name_readable() {
-        assert_eq!(object_url("http://h", "a/ü b?c#d%"), "http://h/object/a/%C3%BC b%3Fc%23d%25");
+        let encoded = utf8_percent_encode("a/ü b?c#d%", NAME_IN_LINK).to_string();
+        assert_eq!(encoded, "a/%C3%BC b%3Fc%23d%25");
     }
 }

@@ -32,10 +32,14 @@ pub struct Settings {
     pub retain_days: i64,
     /// Address under which clients reach the API; empty: the one the client itself used.
     pub public_url: String,
+    /// Address under which clients reach the API, where none is set and no client is asking.
+    pub assumed_url: String,
     /// Folder of uploaded objects.
     pub object_folder: PathBuf,
     /// Largest object in bytes.
     pub object_max_bytes: u64,
+    /// Bytes of content of other nodes that are kept.
+    pub media_cache_bytes: u64,
     /// Days for which a link to an object works.
     pub object_url_days: i64,
     /// How each notification is delivered, by content type.
@@ -57,8 +61,10 @@ impl Default for Settings {
             message_max_bytes: 60 * 1024,
             retain_days: 0,
             public_url: String::new(),
+            assumed_url: String::new(),
             object_folder: PathBuf::from("objects"),
             object_max_bytes: 1 << 30,
+            media_cache_bytes: 10 << 30,
             object_url_days: 7,
             notifications: default_notifications(),
         }
@@ -66,6 +72,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Address under which clients reach the API, without a slash at its end.
+    pub(crate) fn api_url(&self) -> &str {
+        let set = if self.public_url.is_empty() { &self.assumed_url } else { &self.public_url };
+        set.trim_end_matches('/')
+    }
+
     /// Whether a user has the rights of an app admin.
     pub fn is_admin(&self, user_id: &str) -> bool {
         self.admin_users.iter().any(|admin| admin == user_id)

@@ -19,20 +19,20 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
-const EPOCH: u64 = 77;
+pub(super) const EPOCH: u64 = 77;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Somebody with a QUIC endpoint and a key.
-struct Mallory {
-    identity: Identity,
+pub(super) struct Mallory {
+    pub(super) identity: Identity,
     quic: Quic,
     stop: CancellationToken,
 }
 
-type Frames = Framed<Box<dyn Link>, LengthDelimitedCodec>;
+pub(super) type Frames = Framed<Box<dyn Link>, LengthDelimitedCodec>;
 
 impl Mallory {
-    async fn start() -> Result<Self> {
+    pub(super) async fn start() -> Result<Self> {
         let identity = Identity::new(rand::random(), 0);
         let (links, _) = mpsc::channel(16);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -42,7 +42,7 @@ impl Mallory {
     }
 
     /// The operator of `node` trusts this key for `domain`.
-    async fn trusted_by(&self, node: &Node, domain: &str) -> Result {
+    pub(super) async fn trusted_by(&self, node: &Node, domain: &str) -> Result {
         let domain: Domain = domain.parse()?;
         let key = vec![self.identity.public_key()];
         trust::pin(node.services.store(), &domain, key, self.quic.addresses().to_vec()).await?;
@@ -50,30 +50,31 @@ impl Mallory {
         Ok(())
     }
 
-    async fn open(&self, node: &Node, lane: Lane) -> Result<Frames> {
+    pub(super) async fn open(&self, node: &Node, lane: Lane) -> Result<Frames> {
         let addresses = node.federation().context("it does not federate")?.addresses().to_vec();
         let link = self.quic.open(node.key().context("no key")?, addresses, lane).await?;
         Ok(LengthDelimitedCodec::builder().max_frame_length(16 << 20).new_framed(link))
     }
 
     /// A link of the events lane on which `hello` was said and answered.
-    async fn greeted(&self, node: &Node, origin: &str) -> Result<(Frames, u64)> {
+    pub(super) async fn greeted(&self, node: &Node, origin: &str) -> Result<(Frames, u64)> {
         let mut frames = self.open(node, Lane::Events).await?;
-        say(&mut frames, frame::Body::Hello(hello(origin, "alpha.example"))).await?;
+        let audience = node.federation().context("it does not federate")?.domain().to_string();
+        say(&mut frames, frame::Body::Hello(hello(origin, &audience))).await?;
         match hear(&mut frames).await? {
             frame::Body::Welcome(welcome) => Ok((frames, welcome.seq)),
             other => anyhow::bail!("not welcome: {other:?}"),
         }
     }
 
-    fn batch(&self, payload: &BatchPayload) -> Batch {
+    pub(super) fn batch(&self, payload: &BatchPayload) -> Batch {
         let payload = payload.encode_to_vec();
         let signature = Some(self.identity.sign(Use::Batch, &payload));
         Batch { payload: payload.into(), signature }
     }
 
     /// Asks on the control lane.
-    async fn ask(&self, node: &Node, origin: &str, body: request::Body) -> Result<Response> {
+    pub(super) async fn ask(&self, node: &Node, origin: &str, body: request::Body) -> Result<Response> {
         let mut frames = self.open(node, Lane::Control).await?;
         let request = Request {
             origin: origin.into(),
@@ -94,7 +95,7 @@ impl Drop for Mallory {
     }
 }
 
-fn hello(origin: &str, audience: &str) -> Hello {
+pub(super) fn hello(origin: &str, audience: &str) -> Hello {
     Hello {
         versions: vec![1],
         origin: origin.into(),
@@ -116,11 +117,11 @@ fn payload(first_seq: u64, events: Vec<Event>) -> BatchPayload {
     }
 }
 
-fn event(kind: EventKind, body: &impl Message) -> Event {
+pub(super) fn event(kind: EventKind, body: &impl Message) -> Event {
     Event { kind: kind as u32, body: body.encode_to_vec().into(), time_ms: 1 }
 }
 
-fn profile(user_id: &str) -> Profile {
+pub(super) fn profile(user_id: &str) -> Profile {
     Profile { user_id: user_id.into(), nickname: "M".into(), ..Profile::default() }
 }
 
@@ -134,12 +135,12 @@ fn friend_request(from: &str) -> Event {
     event(EventKind::EventFriendRequest, &body)
 }
 
-async fn say(frames: &mut Frames, body: frame::Body) -> Result {
+pub(super) async fn say(frames: &mut Frames, body: frame::Body) -> Result {
     frames.send(Bytes::from(Frame { body: Some(body) }.encode_to_vec())).await?;
     Ok(())
 }
 
-async fn hear(frames: &mut Frames) -> Result<frame::Body> {
+pub(super) async fn hear(frames: &mut Frames) -> Result<frame::Body> {
     let heard = tokio::time::timeout(PATIENCE, frames.next()).await?;
     let Some(heard) = heard else { anyhow::bail!("the link ended") };
     let Some(body) = Frame::decode(heard?.freeze())?.body else { anyhow::bail!("an empty frame") };

@@ -4,6 +4,8 @@ mod chat;
 mod friend;
 mod group;
 mod hostile;
+mod hostile_home;
+mod media;
 
 use std::time::Duration;
 

@@ -1,10 +1,16 @@
-//! Streams to and from other nodes, and what is known of their users.
+//! Streams to and from other nodes, logs of groups, and what is known of users elsewhere.
 
 use bytes::Bytes;
+use prost::Message as _;
+use proto::federation::EntryHeader;
 
 use super::Check;
 use crate::StoreError;
-use crate::schema::{AUTHOR_SEQS, CURSORS, MESSAGES, OUTBOX, OUTBOX_HEADS, REMOTE_USERS, USERS};
+use crate::group_log::entry_hash;
+use crate::schema::{
+    AUTHOR_SEQS, CURSORS, GROUP_ENTRIES, GROUP_LOGS, GROUP_REPLICAS, MESSAGE_SIGNATURES, MESSAGES,
+    OUTBOX, OUTBOX_HEADS, REMOTE_USERS, USERS,
+};
 
 impl Check<'_, '_> {
     pub(super) fn federation(&mut self, key: &[u8], value: &Bytes) -> Result<(), StoreError> {
@@ -37,6 +43,42 @@ impl Check<'_, '_> {
             && !MESSAGES.contains(view, (key.0, seq.value.cast_unsigned()))?
         {
             self.add(&AUTHOR_SEQS, &key, "there is no such message");
+        }
+        self.group_logs(key, value)
+    }
+
+    fn group_logs(&mut self, key: &[u8], value: &Bytes) -> Result<(), StoreError> {
+        let view = self.view;
+        if let Some(((group, epoch, seq), entry)) = GROUP_ENTRIES.row(key, value)? {
+            let header = EntryHeader::decode(entry.header).unwrap_or_default();
+            let before = seq.saturating_sub(1);
+            let before = self.other(&GROUP_ENTRIES, (&group, epoch, before))?;
+            if (header.epoch, header.seq) != (epoch, seq) {
+                self.add(&GROUP_ENTRIES, &(group, epoch, seq), "it is another entry");
+            } else if let Some(before) = before {
+                if entry_hash(&before.header) != header.previous {
+                    let problem = "it does not follow on the entry before it";
+                    self.add(&GROUP_ENTRIES, &(group, epoch, seq), problem);
+                }
+            } else if seq > 1 && GROUP_LOGS.contains(view, &group)? {
+                self.add(&GROUP_ENTRIES, &(group, epoch, seq), "the entry before it is missing");
+            }
+        } else if let Some((group, log)) = GROUP_LOGS.row(key, value)? {
+            let newest = self.other(&GROUP_ENTRIES, (&group, log.epoch, log.seq))?;
+            let follows = newest.is_some_and(|entry| entry_hash(&entry.header) == log.hash);
+            if log.seq > 0 && !follows {
+                self.add(&GROUP_LOGS, &group, "its newest entry is missing or another one");
+            }
+        } else if let Some((group, replica)) = GROUP_REPLICAS.row(key, value)? {
+            let newest = self.other(&GROUP_ENTRIES, (&group, replica.epoch, replica.seq))?;
+            // The entry that a snapshot ends with is not here.
+            if newest.is_some_and(|entry| entry_hash(&entry.header) != replica.hash) {
+                self.add(&GROUP_REPLICAS, &group, "its newest entry is another one");
+            }
+        } else if let Some((key, _)) = MESSAGE_SIGNATURES.row(key, value)?
+            && !MESSAGES.contains(view, key)?
+        {
+            self.add(&MESSAGE_SIGNATURES, &key, "there is no such message");
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Several nodes under load that are killed, with links that lose, delay and cut.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use parking_lot::Mutex;
 use proto::sdkws::MsgData;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::Report;
+use crate::organisations::{Organisation, federation};
 use crate::random::Random;
-use crate::up::relay::{self, Faults};
+use crate::up::relay::Faults;
 use crate::{Client, Process, Result, Wire, text_message};
 
 /// Users of each node.
@@ -76,41 +76,24 @@ pub async fn rounds(
     Ok(report)
 }
 
-fn udp_port() -> Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 impl World {
     async fn start(server: &Path, count: usize) -> Result<Self> {
-        let (mut nodes, mut domains, mut ports, mut peers) = (vec![], vec![], vec![], vec![]);
+        let mut organisations = Vec::new();
         for index in 0..count {
-            let (domain, port) = (format!("node{index}.example"), udp_port()?);
-            let node = Process::builder(server)
-                .variable("ENTENTE_LOG_LEVEL", "error")
-                .argument("--domain")
-                .argument(&domain)
-                .argument("--federation")
-                .argument(&format!("127.0.0.1:{port}"))
-                .prepare()?;
-            let key = run(&node, &["key", "show"]).await?;
-            peers.push(key["peer_id"].as_str().context("no peer ID")?.to_owned());
-            nodes.push(node);
-            domains.push(domain);
-            ports.push(port);
+            let variables = [("ENTENTE_LOG_LEVEL", "error")];
+            organisations.push(Organisation::prepare(server, index, &variables).await?);
         }
         let mut links = Vec::new();
-        for (from, node) in nodes.iter().enumerate() {
-            for to in (0..count).filter(|to| *to != from) {
-                let faults = Arc::new(Faults::default());
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[to]));
-                let port = relay::start(address, Arc::clone(&faults)).await?;
-                let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
-                run(node, &["pin", &domains[to], &peers[to], &address]).await?;
-                links.push(faults);
+        for one in &organisations {
+            for other in organisations.iter().filter(|other| other.domain != one.domain) {
+                links.push(one.pin_through_relay(other).await?);
             }
         }
-        for node in &mut nodes {
-            node.launch().await?;
+        let (mut nodes, mut domains) = (Vec::new(), Vec::new());
+        for mut organisation in organisations {
+            organisation.node.launch().await?;
+            nodes.push(organisation.node);
+            domains.push(organisation.domain);
         }
         let mut users = Vec::new();
         for index in 0..count * USERS {
@@ -202,7 +185,7 @@ impl World {
         for (node, domain) in self.nodes.iter().zip(&self.domains) {
             let began = Instant::now();
             loop {
-                let peers = run(node, &["peers"]).await?;
+                let peers = federation(node, &["peers"]).await?;
                 let peers = peers["peers"].as_array().cloned().unwrap_or_default();
                 for peer in &peers {
                     ensure!(peer["quarantined"] == 0, "{domain} put events aside: {peer}");
@@ -312,14 +295,6 @@ async fn send(user: Arc<User>, to: String, group: String) {
         let which = usize::from(message.session_type == 3);
         user.acknowledged.lock()[which].push(message.client_msg_id);
     }
-}
-
-/// Runs `entente federation …` on the data of a node.
-async fn run(node: &Process, words: &[&str]) -> Result<Value> {
-    let output = node.command("federation").arg("--json").args(words).output().await?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{words:?}: {error}");
-    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result {

@@ -13,7 +13,7 @@ use crate::Wire;
     after_help = "Exit code 1: a message was lost, doubled or out of order, or a run failed."
 )]
 pub struct Options {
-    /// What to run, in this order; everything but `soak` and `overload` if left out.
+    /// What to run, in this order; everything but `soak`, `overload` and `between` if left out.
     #[arg(value_enum, value_name = "SCENARIO")]
     pub(crate) scenarios: Vec<Scenario>,
     /// Program to start over a new data folder.
@@ -67,6 +67,18 @@ pub struct Options {
     /// Messages stored in `start`.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) stored: u64,
+    /// Events that wait for the other node in `between`.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) queued: u64,
+    /// Members of the group in `between`.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) members: usize,
+    /// Messages in it.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) group_messages: u64,
+    /// MiB of the file in `between`.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) file_mib: usize,
     /// Seconds of `soak`.
     #[arg(long, value_name = "N", default_value_t = 1_800)]
     pub(crate) soak: u64,
@@ -155,11 +167,13 @@ pub(crate) enum Scenario {
     Soak,
     /// Ten times what the node can do, clients that never read and handshakes that never end.
     Overload,
+    /// Two nodes: latency, rate, catching up, a large group and a file across.
+    Between,
 }
 
 impl Scenario {
     /// Runs only where it is named.
     pub(crate) fn is_long(self) -> bool {
-        matches!(self, Self::Soak | Self::Overload)
+        matches!(self, Self::Soak | Self::Overload | Self::Between)
     }
 }

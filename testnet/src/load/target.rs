@@ -57,10 +57,23 @@ impl Target {
             .variable("ENTENTE_WS_MAX_CONNECTIONS", "200000")
             .start()
             .await?;
+        Self::of("entente", node).await
+    }
+
+    /// A node that runs already.
+    pub(crate) async fn of(name: &'static str, node: Process) -> Result<Self> {
         let admin = node.admin().await?;
         let gateway = gateway_address(node.rest().ws()).await?;
         let running = Running::Node(Box::new(node));
-        Ok(Self { name: "entente", gateway, admin: Some(admin), echoes: true, running })
+        Ok(Self { name, gateway, admin: Some(admin), echoes: true, running })
+    }
+
+    /// Its process, if it is a node that was started here.
+    pub(crate) fn process(&mut self) -> Result<&mut Process> {
+        match &mut self.running {
+            Running::Node(node) => Ok(node),
+            _ => bail!("it was not started here"),
+        }
     }
 
     /// The raw relay, in a process of its own.

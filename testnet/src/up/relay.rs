@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     cut: AtomicBool,
     delay_ms: AtomicU64,
     loss_percent: AtomicU32,
+    /// Bytes that came, of both directions.
+    bytes: AtomicU64,
 }
 
 impl Faults {
@@ -31,6 +33,11 @@ impl Faults {
     pub(crate) fn slow(&self, delay_ms: u64, loss_percent: u32) {
         self.delay_ms.store(delay_ms, Ordering::Relaxed);
         self.loss_percent.store(loss_percent, Ordering::Relaxed);
+    }
+
+    /// Bytes that came to the relay so far, of both directions.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn text(&self) -> String {
@@ -73,6 +80,7 @@ pub(crate) async fn start(node: SocketAddr, faults: Arc<Faults>) -> Result<u16> 
                     Err(_) => continue,
                 },
             };
+            faults.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             let datagram = buffer.get(..bytes).unwrap_or_default().to_vec();
             pass(&faults, async move {
                 let _ = upstream.send(&datagram).await;
@@ -101,6 +109,7 @@ async fn upstream(
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
+            faults.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             let datagram = buffer.get(..bytes).unwrap_or_default().to_vec();
             let front = Arc::clone(&front);
             pass(&faults, async move {

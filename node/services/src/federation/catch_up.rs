@@ -1,15 +1,21 @@
 //! Catching up with the log of a group: when entries are missing here, the home is asked for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::federation::{GroupEntry, GroupLogPart, GroupLogRequest, request, response};
+use proto::federation::{
+    EntryHeader, GroupEntry, GroupLogPart, GroupLogRequest, request, response,
+};
 use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
+use store::group_log::entry_hash;
+use store::record::GroupLog;
 use store::{Direction, schema};
 
 use super::Trouble;
-use super::group::{hash, stored_entry};
+use super::group::stored_entry;
+use super::head::check_home;
+use super::signature::Vouched;
 use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
@@ -66,6 +72,9 @@ impl Services {
         let (Some(own), Some(home)) = (self.domain(), home_of(group_id)) else { return Ok(true) };
         let replica = schema::GROUP_REPLICAS.get(&self.store().view(), group_id)?;
         let Some(replica) = replica else { return Ok(true) };
+        if check_home(&self.store().view(), group_id).is_err() {
+            return Ok(true);
+        }
         let request = GroupLogRequest {
             group: qualify(group_id, own)?,
             epoch: replica.epoch,
@@ -78,8 +87,18 @@ impl Services {
         };
         let (last, group_id) = (part.last, group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
+        let (services, from) = (self.clone(), home.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let mut vouched = Vouched::default();
+            for entry in &part.entries {
+                services.vouch_entry(&from, entry, &mut vouched);
+            }
+            (part, vouched)
+        });
+        let (part, vouched) =
+            checked.await.map_err(|error| ServiceError::Internal(error.to_string()))?;
         self.change(&caller, move |change| {
-            change.take_log(&home, part).map_err(Trouble::of_an_answer)?;
+            change.take_log(&home, part, &vouched).map_err(Trouble::of_an_answer)?;
             let replica = schema::GROUP_REPLICAS.get(change.tx, &group_id)?;
             Ok(replica.is_none_or(|replica| replica.seq >= last))
         })
@@ -94,17 +113,28 @@ impl Services {
     ) -> Result<GroupLogPart> {
         let origin = origin.clone();
         let caller = Caller::other_node(origin.as_str());
-        self.change(&caller, move |change| change.log_part(&origin, &request)).await
+        let part = self.change(&caller, move |change| change.log_part(&origin, &request)).await;
+        part.map(|mut part| {
+            if let Some(last) = part.entries.last_mut() {
+                self.seal_entry(last, &mut HashSet::new());
+            }
+            part
+        })
     }
 }
 
 impl Change<'_, '_> {
-    fn take_log(&mut self, home: &Domain, part: GroupLogPart) -> std::result::Result<(), Trouble> {
+    fn take_log(
+        &mut self,
+        home: &Domain,
+        part: GroupLogPart,
+        vouched: &Vouched,
+    ) -> std::result::Result<(), Trouble> {
         if let Some(snapshot) = part.snapshot {
             self.group_snapshot(home, snapshot)?;
         }
         for entry in &part.entries {
-            self.group_entry(home, entry)?;
+            self.group_entry(home, entry, vouched)?;
         }
         Ok(())
     }
@@ -118,17 +148,12 @@ impl Change<'_, '_> {
             return Err(ServiceError::denied(format!("{origin} has no members in {group_id}")));
         };
         let mut part = GroupLogPart { last: log.seq, ..GroupLogPart::default() };
-        let agrees = if request.seq == 0 {
-            request.hash.is_empty()
-        } else {
-            let entry = schema::GROUP_ENTRIES.get(self.tx, (&group_id, request.seq))?;
-            entry.is_some_and(|entry| hash(&entry.header) == request.hash)
-        };
-        if request.epoch != log.epoch || !agrees {
+        let Some(after) = self.place_in_log(&group_id, &log, request)? else {
             part.snapshot = Some(self.snapshot(&group_id, &log, &BTreeSet::new(), None, None)?);
             return Ok(part);
-        }
-        let (first, last) = ((group_id.as_str(), request.seq + 1), group_id.as_str());
+        };
+        let first = (group_id.as_str(), log.epoch, after + 1);
+        let last = (group_id.as_str(), log.epoch);
         let mut bytes = 0;
         for row in schema::GROUP_ENTRIES.range(self.tx, first, last, Direction::Ascending) {
             let (_, entry) = row?;
@@ -143,5 +168,27 @@ impl Change<'_, '_> {
             }
         }
         Ok(part)
+    }
+
+    /// The seq behind which a log goes on for who knows it up to an entry; `None` if this log does
+    /// not hold that entry.
+    fn place_in_log(
+        &self,
+        group_id: &str,
+        log: &GroupLog,
+        known: &GroupLogRequest,
+    ) -> Result<Option<u64>> {
+        let entry = |seq| schema::GROUP_ENTRIES.get(self.tx, (group_id, log.epoch, seq));
+        if known.epoch == log.epoch && known.seq > 0 {
+            let holds = entry(known.seq)?.is_some_and(|e| entry_hash(&e.header) == known.hash);
+            return Ok(holds.then_some(known.seq));
+        }
+        // Where the epoch begins, which is where the one before it ended.
+        let begin = match entry(1)? {
+            Some(first) => EntryHeader::decode(first.header).unwrap_or_default().previous,
+            None => log.hash.clone().into(),
+        };
+        let at_begin = known.epoch == log.epoch || known.epoch + 1 == log.epoch;
+        Ok((at_begin && known.hash == begin).then_some(0))
     }
 }

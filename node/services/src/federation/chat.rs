@@ -178,8 +178,7 @@ impl Change<'_, '_> {
         let message = MsgData::decode(message)?;
         self.user_of(origin, &message.send_id)?;
         self.local_user(&message.recv_id)?;
-        let own = self.own_domain()?;
-        let mut message = border::inbound(message, &own)?;
+        let mut message = self.services.inbound(message)?;
         check_chat(&message, author_seq)?;
         message.seq = 0;
         message.status = SENT;

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message as _;
 use proto::federation::{
     EntryHeader, Event, EventKind, GroupEntry, GroupMember, GroupMessage, GroupSnapshot,
-    MessageChange, Notice, Revoked,
+    MessageChange, Notice, Revoked, Signature,
 };
 use proto::qualified::{Domain, home_of, is_remote, qualify};
 use proto::sdkws::{GroupInfo, MsgData};
 use sha2::{Digest as _, Sha256};
 use store::record::{GroupLog, Member, Number, Queued};
-use store::{Read, StoreError, View, message_log, schema};
+use store::group_log::entry_hash;
+use store::{Read, StoreError, View, message_log, outbox, schema};
 
-use crate::border::bare;
+use crate::border::{bare, link_outbound};
 use crate::change::Change;
 use crate::conversation_id;
 use crate::error::Result;
@@ -35,25 +36,18 @@ pub(crate) enum Crossing {
     Cleared { below: i64 },
 }
 
-/// The hash of an entry.
-pub(super) fn hash(header: &[u8]) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    hash.update(b"entente/1/entry\0");
-    hash.update(header);
-    hash.finalize().to_vec()
-}
-
 /// The digest of a message's content.
 pub(super) fn digest(content: &[u8]) -> Vec<u8> {
     Sha256::digest(content).to_vec()
 }
 
 /// Which entry of which group is queued.
-fn reference(group_id: &str, seq: u64) -> Queued {
+fn reference(group_id: &str, log: &GroupLog) -> Queued {
     Queued {
         kind: EventKind::EventGroupEntry as u32,
         body: group_id.as_bytes().to_vec().into(),
-        seq: seq.cast_signed(),
+        conversation: log.epoch,
+        seq: log.seq.cast_signed(),
         ..Queued::default()
     }
 }
@@ -67,7 +61,7 @@ pub(super) fn write_out(
 ) -> std::result::Result<Event, StoreError> {
     let nothing = Event { kind: EventKind::EventNothing as u32, ..event.clone() };
     let group_id = String::from_utf8_lossy(&queued.body).into_owned();
-    let key = (group_id.as_str(), queued.seq.cast_unsigned());
+    let key = (group_id.as_str(), queued.conversation, queued.seq.cast_unsigned());
     let Some(entry) = schema::GROUP_ENTRIES.get(view, key)? else { return Ok(nothing) };
     let body = stored_entry(view, &group_id, entry.header, own)?;
     Ok(Event { body: body.encode_to_vec().into(), ..event })
@@ -87,7 +81,7 @@ pub(super) fn stored_entry(
         let content = content.filter(|content| message.digest == digest(content));
         contents.push(content.unwrap_or_default().into());
     }
-    Ok(GroupEntry { header, contents })
+    Ok(GroupEntry { header, contents, head: None })
 }
 
 /// A stored message of a group as it crosses; `None` if it is gone.
@@ -116,6 +110,7 @@ pub(super) fn info_outbound(info: GroupInfo, own: &Domain) -> Result<Vec<u8>> {
         owner_user_id: id(info.owner_user_id)?,
         creator_user_id: id(info.creator_user_id)?,
         notification_user_id: id(info.notification_user_id)?,
+        face_url: link_outbound(info.face_url),
         ..info
     };
     Ok(info.encode_to_vec())
@@ -136,11 +131,14 @@ impl Change<'_, '_> {
             members.keys().chain(&infos).chain(crossings.keys()).cloned().collect();
         for group_id in touched.into_iter().filter(|id| !is_remote(id)) {
             let members = members.remove(&group_id).unwrap_or_default();
+            let stream = outbox::stream_epoch(self.tx);
             let log = schema::GROUP_LOGS.get(self.tx, &group_id)?;
             let log = match log {
-                Some(log) => log,
+                Some(log) if log.stream == stream => log,
+                // Restored: the seqs behind it may have been given to other entries.
+                Some(log) => GroupLog { epoch: log.epoch + 1, seq: 0, stream, ..log },
                 None if members.iter().any(|(user, _)| is_remote(user)) => {
-                    GroupLog { epoch: 1, ..GroupLog::default() }
+                    GroupLog { epoch: 1, stream, ..GroupLog::default() }
                 }
                 None => continue,
             };
@@ -180,16 +178,16 @@ impl Change<'_, '_> {
         }
         let before = log.clone();
         let encoded = header.encode_to_vec();
-        (log.seq, log.hash) = (header.seq, hash(&encoded));
+        (log.seq, log.hash) = (header.seq, entry_hash(&encoded));
         let entry = store::record::GroupEntry { header: encoded.into() };
-        schema::GROUP_ENTRIES.put(self.tx, (group_id, log.seq), &entry);
+        schema::GROUP_ENTRIES.put(self.tx, (group_id, log.epoch, log.seq), &entry);
         schema::GROUP_LOGS.put(self.tx, group_id, &log);
         for (domain, new) in self.count_nodes(group_id, written)? {
             if new {
                 let snapshot = self.snapshot_before(group_id, &before, &header)?;
                 self.tell_node(&domain, EventKind::EventGroupSnapshot, &snapshot)?;
             }
-            let entry = Queued { time: self.now, ..reference(group_id, log.seq) };
+            let entry = Queued { time: self.now, ..reference(group_id, &log) };
             self.queue(&domain, &entry)?;
         }
         Ok(())
@@ -206,6 +204,7 @@ impl Change<'_, '_> {
             Crossing::Message { conversation, message, leavers } => {
                 let Ok(message) = MsgData::decode(message.as_slice()) else { return Ok(()) };
                 let (seq, send_time_ms) = (message.seq, message.send_time);
+                let signature = self.author_signature(&conversation, &message)?;
                 let content = bare(message, own)?;
                 let leavers = leavers.iter().map(|id| qualify(id, own));
                 header.messages.push(GroupMessage {
@@ -215,6 +214,7 @@ impl Change<'_, '_> {
                     digest: digest(&content).into(),
                     content: if seq > 0 { Vec::new() } else { content }.into(),
                     leavers: leavers.collect::<std::result::Result<_, _>>()?,
+                    signature,
                 });
             }
             Crossing::Changed { seq } => {
@@ -228,6 +228,20 @@ impl Change<'_, '_> {
             Crossing::Cleared { below } => header.cleared_to = header.cleared_to.max(below),
         }
         Ok(())
+    }
+
+    /// The signature of the author's node over a message that was just stored.
+    fn author_signature(
+        &self,
+        conversation: &str,
+        message: &MsgData,
+    ) -> Result<Option<Signature>> {
+        if message.seq <= 0 || !is_remote(&message.send_id) {
+            return Ok(None);
+        }
+        let head = schema::CONVERSATION_HEADS.get(self.tx, conversation)?.unwrap_or_default();
+        let key = (head.number, message.seq.cast_unsigned());
+        Ok(schema::MESSAGE_SIGNATURES.get(self.tx, key)?)
     }
 
     fn member_outbound(&self, group_id: &str, user_id: &str) -> Result<GroupMember> {
@@ -247,7 +261,7 @@ impl Change<'_, '_> {
             role_level: member.role_level,
             joined_ms: member.joined,
             nickname: member.nickname,
-            face_url: member.face_url,
+            face_url: link_outbound(member.face_url),
             join_source: member.join_source,
             operator: id(member.operator_user_id)?,
             inviter: id(member.inviter_user_id)?,
@@ -393,13 +407,14 @@ pub(super) fn revoked(
 pub(super) fn member_record(
     member: &GroupMember,
     id: impl Fn(&str) -> Result<String>,
+    link: impl Fn(String) -> String,
 ) -> Result<Member> {
     let named = |name: &str| if name.is_empty() { Ok(String::new()) } else { id(name) };
     Ok(Member {
         role_level: member.role_level,
         joined: member.joined_ms,
         nickname: member.nickname.clone(),
-        face_url: member.face_url.clone(),
+        face_url: link(member.face_url.clone()),
         join_source: member.join_source,
         operator_user_id: named(&member.operator)?,
         inviter_user_id: named(&member.inviter)?,

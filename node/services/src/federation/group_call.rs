@@ -63,7 +63,7 @@ impl Services {
         let Some(own) = self.domain() else {
             return Err(ServiceError::not_found("this node does not federate"));
         };
-        let body = border::json_outbound(&json(request)?, own);
+        let body = border::json_outbound(&json(request)?, own).into_owned();
         if body.len() > MAX_JSON_BYTES {
             return Err(ServiceError::args("the request is too large for another node"));
         }
@@ -73,7 +73,7 @@ impl Services {
         let Some(response::Body::GroupAnswer(answer)) = response.body else {
             return Err(ServiceError::Unreachable(format!("{home} gave no answer")));
         };
-        let body = border::json_inbound(&answer.body, own);
+        let body = border::json_inbound(&answer.body, own, self.settings().api_url());
         proto::json::from_slice(body.as_bytes())
             .map_err(|error| ServiceError::Unreachable(format!("{home} answers: {error}")))
     }
@@ -90,7 +90,7 @@ impl Services {
         }
         self.must_be_known(&user_id).await?;
         let caller = &Caller::of_other_node(user_id, &format!("{origin}{path}"));
-        let body = &border::json_inbound(&body, own);
+        let body = &border::json_inbound(&body, own, self.settings().api_url());
         let run = run!(self, caller, body,
             "/group/join_group" => join_group,
             "/group/quit_group" => quit_group,
@@ -110,7 +110,7 @@ impl Services {
             "/msg/delete_msgs" => delete_msgs,
             "/msg/clear_conversation_msg" => clear_conversation_msg,
         );
-        Ok(border::json_outbound(&run(path).await?, own))
+        Ok(border::json_outbound(&run(path).await?, own).into_owned())
     }
 
     /// Infos of groups of other nodes that this one does not follow.
@@ -135,6 +135,7 @@ impl Services {
                     owner_user_id: id(&info.owner_user_id),
                     creator_user_id: id(&info.creator_user_id),
                     notification_user_id: id(&info.notification_user_id),
+                    face_url: self.link_inbound(info.face_url),
                     ..info
                 });
             }

@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 
 use super::Trouble;
 use super::chat::{MAX_MESSAGE_ID_BYTES, refusal_tip};
+use super::group::digest;
+use super::head::check_home;
+use super::signature::{Purpose, Vouched};
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -25,7 +28,7 @@ use crate::change::Change;
 use crate::conversation_id::{self, GROUP};
 use crate::delivery::{Audience, Delivery};
 use crate::error::{Result, ServiceError};
-use crate::message::{Sending, accept, response};
+use crate::message::{SENT, Sending, accept, response};
 use crate::notification::is_system;
 
 /// Messages of one member among which a repeat is recognised, however long ago they were.
@@ -68,6 +71,18 @@ impl Awaited {
     }
 }
 
+/// A message of a member as it is signed and kept: without what its place in the log gives it.
+fn as_members_send(message: MsgData) -> MsgData {
+    MsgData {
+        recv_id: String::new(),
+        seq: 0,
+        send_time: 0,
+        is_read: false,
+        status: SENT,
+        ..message
+    }
+}
+
 impl Services {
     /// Sends a message to a group of another node.
     pub(crate) async fn send_to_home(
@@ -76,14 +91,18 @@ impl Services {
         message: MsgData,
         sending: Sending,
     ) -> Result<SendMsgResp> {
-        let (Some(own), Some(home)) = (self.domain(), home_of(&message.group_id)) else {
+        let (Some(own), Some(home), Some(others)) =
+            (self.domain(), home_of(&message.group_id), self.inner.others.get())
+        else {
             return Err(ServiceError::not_found(format!("no group {}", message.group_id)));
         };
         // What the log of the group says so far; the home has the last word.
         self.check_group(&self.store().view(), &message)?;
+        check_home(&self.store().view(), &message.group_id)?;
         let answer = response(&message, self.now());
-        let outside = border::outbound(MsgData { send_time: 0, ..message }, own)?;
-        let body = GroupSend { message: outside.encode_to_vec().into() }.encode_to_vec();
+        let content = border::bare(as_members_send(message), own)?;
+        let signature = Some(others.sign(Purpose::Message, &content));
+        let body = GroupSend { message: content.into(), signature }.encode_to_vec();
         let (domain, services) = (home.clone(), self.clone());
         let (answered, seq) = self
             .change(caller, move |change| {
@@ -119,10 +138,13 @@ impl Change<'_, '_> {
         &mut self,
         origin: &Domain,
         event: GroupSend,
+        vouched: &Vouched,
     ) -> std::result::Result<(), Trouble> {
-        let message = MsgData::decode(event.message)?;
+        let content = event.message;
+        let message = MsgData::decode(content.clone())?;
         self.user_of(origin, &message.send_id)?;
-        let mut message = border::inbound(message, &self.own_domain()?)?;
+        let own = self.own_domain()?;
+        let message = self.services.inbound(message)?;
         if message.session_type != GROUP
             || home_of(&message.group_id).is_some()
             || is_system(message.content_type)
@@ -133,9 +155,13 @@ impl Change<'_, '_> {
         {
             return Err(Trouble::Bad("not a message of a member to a group of this node".into()));
         }
-        message.recv_id.clear();
-        (message.seq, message.send_time, message.is_read) = (0, 0, false);
-        message.status = crate::message::SENT;
+        let message = as_members_send(message);
+        // What is signed is what the others get: byte for byte.
+        let sound = vouched.contains(&digest(&content))
+            && border::bare(message.clone(), &own)? == content;
+        let Some(signature) = event.signature.filter(|_| sound) else {
+            return Err(Trouble::Bad("the signature of the author's node does not hold".into()));
+        };
         self.services.check_shape(&message)?;
         let (group_id, sender) = (message.group_id.clone(), message.send_id.clone());
         // The sender's node keeps no chat of its own in which it could see a repeat, and may bring it
@@ -146,9 +172,15 @@ impl Change<'_, '_> {
             return Ok(());
         }
         self.services.check_group(&*self.tx, &message)?;
-        let to_all = self.as_user(&sender, |change| accept(change, &message))?;
         let chat = conversation_id::group(&group_id);
+        let (before, _) = message_log::newest(self.tx, &chat)?;
+        let to_all = self.as_user(&sender, |change| accept(change, &message))?;
         let (seq, _) = message_log::newest(self.tx, &chat)?;
+        if seq > before {
+            let head = schema::CONVERSATION_HEADS.get(self.tx, &chat)?.unwrap_or_default();
+            let key = (head.number, seq.cast_unsigned());
+            schema::MESSAGE_SIGNATURES.put(self.tx, key, &signature);
+        }
         recent.sends.push(RecentSend { seq, client_msg_id: message.client_msg_id });
         let old = recent.sends.len().saturating_sub(RECENT);
         recent.sends.drain(..old);
@@ -169,7 +201,7 @@ impl Change<'_, '_> {
         refusal: &Refusal,
     ) -> std::result::Result<(), Trouble> {
         let event = GroupSend::decode(queued.body.clone())?;
-        let message = border::inbound(MsgData::decode(event.message)?, &self.own_domain()?)?;
+        let message = self.services.inbound(MsgData::decode(event.message)?)?;
         let sender = message.send_id.clone();
         let tip = MsgData {
             send_time: self.now,

@@ -8,7 +8,8 @@ use proto::sdkws::{MsgData, PullMessageBySeqsReq};
 use store::{Direction, message_log, schema};
 
 use super::Trouble;
-use super::group::revoked;
+use super::group::{digest, revoked};
+use super::signature::Vouched;
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -134,8 +135,15 @@ impl Services {
         let reached = history.first.clamp(first, last);
         let (id, group_id) = (id.to_owned(), group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
+        let services = self.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let vouched = services.vouch_past(&home, &history.messages);
+            (history, vouched)
+        });
+        let (history, vouched) =
+            checked.await.map_err(|error| ServiceError::Internal(error.to_string()))?;
         self.change(&caller, move |change| {
-            let kept = change.keep_history(&id, &group_id, reached, last, history);
+            let kept = change.keep_history(&id, &group_id, reached, last, history, &vouched);
             kept.map_err(Trouble::of_an_answer)?;
             Ok(reached)
         })
@@ -180,8 +188,10 @@ impl Services {
             let content = border::bare(message, own)?;
             bytes += content.len();
             let revoked = revoked(&view, window.number, seq, own)?;
+            let key = (window.number, seq.cast_unsigned());
+            let signature = schema::MESSAGE_SIGNATURES.get(&view, key)?;
             let content = content.into();
-            history.messages.push(PastMessage { seq, send_time_ms, content, revoked });
+            history.messages.push(PastMessage { seq, send_time_ms, content, revoked, signature });
         }
         history.messages.reverse();
         Ok(history)
@@ -197,8 +207,8 @@ impl Change<'_, '_> {
         first: i64,
         last: i64,
         history: History,
+        vouched: &Vouched,
     ) -> std::result::Result<(), Trouble> {
-        let own = self.own_domain()?;
         let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, id)? else { return Ok(()) };
         let last = last.min(head.elsewhere_to);
         let latest = self.now.saturating_add(MAX_AHEAD_MS);
@@ -210,18 +220,21 @@ impl Change<'_, '_> {
                 return Err(Trouble::Bad("messages that were not asked for".into()));
             }
             before = seq;
-            if past.content.is_empty() {
+            if past.content.is_empty() || !vouched.contains(&digest(&past.content)) {
                 let gone = message::trace().encode_to_vec();
                 self.tx.put_fetched(head.number, seq, send_time, gone);
                 continue;
             }
-            let message = border::inbound(MsgData::decode(past.content)?, &own)?;
+            let message = self.services.inbound(MsgData::decode(past.content)?)?;
             if message.group_id != group_id || message.session_type != GROUP {
                 return Err(Trouble::Bad("a message of another conversation".into()));
             }
             let key = (head.number, seq.cast_unsigned());
             let message = MsgData { seq: 0, send_time: 0, ..message }.encode_to_vec();
             self.tx.put_fetched(head.number, seq, send_time, message);
+            if let Some(signature) = &past.signature {
+                schema::MESSAGE_SIGNATURES.put(self.tx, key, signature);
+            }
             if let Some(revoked) = &past.revoked {
                 self.take_revoke(key, revoked)?;
             }

@@ -12,6 +12,7 @@ use store::schema;
 use super::Trouble;
 use crate::Services;
 use crate::access::Caller;
+use crate::border;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
 use crate::user::check_profile;
@@ -110,7 +111,7 @@ fn profile(user_id: String, user: UserInfo) -> Profile {
     Profile {
         user_id,
         nickname: user.nickname,
-        face_url: user.face_url,
+        face_url: border::link_outbound(user.face_url),
         ex: user.ex,
         create_time_ms: user.create_time,
     }
@@ -132,6 +133,7 @@ impl Change<'_, '_> {
         let Profile { user_id, nickname, face_url, ex, create_time_ms } = profile;
         let id = self.user_of(origin, &user_id)?;
         check_profile(&nickname, &face_url, &ex)?;
+        let face_url = self.services.link_inbound(face_url);
         let before = schema::USERS.get(self.tx, &id)?;
         let Some(before) = before else {
             let user = UserInfo {

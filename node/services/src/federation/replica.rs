@@ -9,13 +9,15 @@ use proto::sdkws::{GroupInfo, MsgData};
 use store::record::{
     Conversation, ConversationHead, Group, GroupReplica, MessageMarks, Present, Revoke,
 };
+use store::group_log::entry_hash;
 use store::version_log::{Change as What, List};
 use store::{Append, schema};
 
 use super::Trouble;
-use super::group::{digest, hash, member_record};
+use super::group::{digest, member_record};
+use super::head::check_home;
+use super::signature::Vouched;
 use crate::access::role;
-use crate::border;
 use crate::change::{Change, audience};
 use crate::conversation_id::{self, GROUP};
 use crate::delivery::Delivery;
@@ -53,6 +55,7 @@ impl Change<'_, '_> {
             owner_user_id: id(info.owner_user_id)?,
             creator_user_id: id(info.creator_user_id)?,
             notification_user_id: id(info.notification_user_id)?,
+            face_url: self.services.link_inbound(info.face_url),
             ..info
         })
     }
@@ -72,6 +75,13 @@ impl Change<'_, '_> {
         let info = self.info_inbound(&event.info)?;
         if info.group_id != group_id {
             return Err(Trouble::Bad("the snapshot is of another group".into()));
+        }
+        let before = schema::GROUP_REPLICAS.get(self.tx, &group_id)?.unwrap_or_default();
+        if event.epoch < before.epoch {
+            return Err(Trouble::Bad("the group has come to a later epoch".into()));
+        }
+        if check_home(self.tx, &group_id).is_err() {
+            return Ok(());
         }
         self.check_place(event.chat_seq, event.chat_time_ms)?;
         self.check_place(event.notices_seq, event.notices_time_ms)?;
@@ -157,7 +167,12 @@ impl Change<'_, '_> {
     }
 
     /// Follows one step of a group's log.
-    pub(super) fn group_entry(&mut self, origin: &Domain, event: &GroupEntry) -> Done {
+    pub(super) fn group_entry(
+        &mut self,
+        origin: &Domain,
+        event: &GroupEntry,
+        vouched: &Vouched,
+    ) -> Done {
         let header = EntryHeader::decode(event.header.clone())?;
         let group_id = self.group_of(origin, &header.group)?;
         let Some(replica) = schema::GROUP_REPLICAS.get(self.tx, &group_id)? else {
@@ -166,13 +181,14 @@ impl Change<'_, '_> {
             self.services.catch_up_later(&group_id);
             return Ok(());
         };
-        if header.epoch == replica.epoch && header.seq <= replica.seq {
+        if (header.epoch, header.seq) <= (replica.epoch, replica.seq)
+            || check_home(self.tx, &group_id).is_err()
+        {
             return Ok(());
         }
-        if header.epoch != replica.epoch
-            || header.seq - 1 != replica.seq
-            || header.previous != replica.hash
-        {
+        let next = (header.epoch == replica.epoch && header.seq - 1 == replica.seq)
+            || (header.epoch - 1 == replica.epoch && header.seq == 1 && replica.epoch > 0);
+        if !next || header.previous != replica.hash {
             // What is missing is fetched, and this entry with it.
             self.services.catch_up_later(&group_id);
             return Ok(());
@@ -186,7 +202,7 @@ impl Change<'_, '_> {
         for message in &header.messages {
             let content = if message.seq > 0 { contents.next() } else { Some(&message.content) };
             let content = content.cloned().unwrap_or_default();
-            self.take_message(&group_id, message, content)?;
+            self.take_message(&group_id, message, content, vouched)?;
         }
         for change in &header.changes {
             self.take_change(&group_id, change.seq, change.revoked.as_ref())?;
@@ -209,7 +225,12 @@ impl Change<'_, '_> {
             // Until then those who are online are to hear of the end.
             self.deliver(Delivery::Dismissed(group_id.clone()));
         }
-        let hash = hash(&event.header);
+        let hash = entry_hash(&event.header);
+        let kept = store::record::GroupEntry { header: event.header.clone() };
+        schema::GROUP_ENTRIES.put(self.tx, (&group_id, header.epoch, header.seq), &kept);
+        if vouched.contains(&hash) {
+            self.keep_head(&group_id, &header, event, &hash);
+        }
         let replica = GroupReplica { epoch: header.epoch, seq: header.seq, hash };
         schema::GROUP_REPLICAS.put(self.tx, &group_id, &replica);
         Ok(())
@@ -278,7 +299,8 @@ impl Change<'_, '_> {
             schema::MEMBERS.delete(self.tx, (group_id, &user_id));
             schema::JOINED.delete(self.tx, (&user_id, group_id));
         } else {
-            let record = member_record(member, |id| Ok(localise(id, &own)?))?;
+            let link = |link| self.services.link_inbound(link);
+            let record = member_record(member, |id| Ok(localise(id, &own)?), link)?;
             let order = (group_id, rank(record.role_level), record.order, user_id.as_str());
             schema::MEMBER_ORDER.put(self.tx, order, &Present {});
             schema::MEMBERS.put(self.tx, (group_id, &user_id), &record);
@@ -339,18 +361,20 @@ impl Change<'_, '_> {
         group_id: &str,
         placed: &GroupMessage,
         content: bytes::Bytes,
+        vouched: &Vouched,
     ) -> Done {
         let own = self.own_domain()?;
         let chat = conversation_id::group(group_id);
         let id = if placed.notice { conversation_id::stream_of(&chat) } else { chat };
-        let gone = content.is_empty();
+        // A forged message holds its place in the order, and nobody sees it.
+        let gone = content.is_empty() || !vouched.contains(&placed.digest);
         let message = if gone {
             message::trace()
         } else {
             if placed.digest != digest(&content) {
                 return Err(Trouble::Bad("a message does not fit its digest".into()));
             }
-            let message = border::inbound(MsgData::decode(content)?, &own)?;
+            let message = self.services.inbound(MsgData::decode(content)?)?;
             if message.group_id != group_id
                 || message.session_type != GROUP
                 || conversation_id::is_notification(&message) != placed.notice
@@ -363,6 +387,9 @@ impl Change<'_, '_> {
         let leavers: Vec<String> = leavers.collect::<std::result::Result<_, _>>()?;
         self.check_place(placed.seq, placed.send_time_ms)?;
         if placed.seq == 0 {
+            if gone {
+                return Ok(());
+            }
             let message = MsgData { send_time: placed.send_time_ms, ..message };
             self.push(&id, &message.encode_to_vec(), audience(&message, &leavers));
             return Ok(());
@@ -381,6 +408,10 @@ impl Change<'_, '_> {
         let appended = self.tx.append_at(append, placed.seq, placed.send_time_ms)?;
         if appended.repeated || gone {
             return Ok(());
+        }
+        if let Some(signature) = &placed.signature {
+            let key = (appended.conversation, placed.seq.cast_unsigned());
+            schema::MESSAGE_SIGNATURES.put(self.tx, key, signature);
         }
         self.push(&id, &appended.message, audience(&message, &leavers));
         if !placed.notice && message.content_type < kind::FRIEND_APPROVED {
@@ -422,7 +453,7 @@ impl Change<'_, '_> {
     /// The home of a group tells a user of this node something.
     pub(super) fn noticed(&mut self, origin: &Domain, event: Notice) -> Done {
         self.group_of(origin, &event.group)?;
-        let message = border::inbound(MsgData::decode(event.message)?, &self.own_domain()?)?;
+        let message = self.services.inbound(MsgData::decode(event.message)?)?;
         let told = [kind::JOIN_APPLICATION, kind::APPLICATION_ACCEPTED, kind::APPLICATION_REJECTED];
         if is_remote(&message.recv_id)
             || !told.contains(&message.content_type)

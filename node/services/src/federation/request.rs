@@ -67,6 +67,10 @@ impl Services {
                 let part = self.answer_log(origin, request).await?;
                 Ok(Some(response::Body::GroupLog(part)))
             }
+            request::Body::Heads(heads) => {
+                let heads = self.answer_heads(origin, heads).await?;
+                Ok(Some(response::Body::Heads(heads)))
+            }
             request::Body::Presence(request) => {
                 let presence = self.answer_presence(origin, request)?;
                 Ok(Some(response::Body::Presence(presence)))
@@ -114,7 +118,7 @@ impl Services {
             .map_err(|error| ServiceError::args(format!("not a message: {error}")))?;
         let (from, to) = self.across(origin, &message.send_id, &message.recv_id)?;
         let Some(own) = self.domain() else { return Ok(()) };
-        let mut message = border::inbound(message, own)?;
+        let mut message = self.inbound(message)?;
         let shape = message.session_type == SINGLE
             && message.options.get("history") == Some(&false)
             && !is_system(message.content_type)

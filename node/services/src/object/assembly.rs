@@ -10,7 +10,6 @@ use store::record::Upload;
 use super::MAX_PARTS;
 use super::folder::{TempFile, create_folder, rename};
 use crate::error::{Result, ServiceError};
-use crate::hex;
 
 /// How many parts an upload has.
 pub(super) fn part_count(size: i64, part_size: i64) -> i32 {
@@ -87,7 +86,7 @@ fn copy_part(
             to.write_all(bytes)?;
         }
     }
-    if hex(&digest.finalize()) != md5 {
+    if hex::encode(digest.finalize()) != md5 {
         return Err(ServiceError::object(format!("part {number} has another MD5")));
     }
     Ok(())

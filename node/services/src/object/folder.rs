@@ -44,7 +44,7 @@ impl Objects {
     }
 
     /// File of finished content; `None` if the key is none.
-    pub(super) fn content_path(&self, key: &str) -> Option<PathBuf> {
+    pub(crate) fn content_path(&self, key: &str) -> Option<PathBuf> {
         let shard = key.get(key.len().checked_sub(2)?..)?;
         is_plain(key).then(|| self.content_folder().join(shard).join(key))
     }
@@ -60,7 +60,7 @@ impl Objects {
     }
 
     /// Keeps content that has no record yet from being taken for garbage.
-    pub(super) fn hold(self: &Arc<Self>, key: &str) -> Held {
+    pub(crate) fn hold(self: &Arc<Self>, key: &str) -> Held {
         *self.held.lock().entry(key.to_owned()).or_default() += 1;
         Held { objects: Arc::clone(self), key: key.to_owned() }
     }
@@ -88,7 +88,7 @@ impl Objects {
 }
 
 /// Content that is held until this is dropped.
-pub(super) struct Held {
+pub(crate) struct Held {
     objects: Arc<Objects>,
     key: String,
 }
@@ -137,14 +137,14 @@ impl Drop for TempFile {
 }
 
 /// Renames a file so that a power cut does not undo it.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     let folder = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
     File::open(folder)?.sync_all()
 }
 
 /// Creates a folder and those above it so that a power cut does not undo it.
-pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -173,7 +173,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Runs blocking work on files.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {

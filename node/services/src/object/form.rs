@@ -15,10 +15,10 @@ use store::schema;
 use super::folder::{blocking, create_folder, rename};
 use super::part::{PartWriter, upload_folder};
 use super::upload::{Assembled, content_path, form_file_size, must_have_few_uploads};
-use super::{check_labels, check_name, object_url, point};
+use super::{check_labels, check_name, point};
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
-use crate::{Services, hex};
+use crate::Services;
 
 /// How long a form is valid.
 const FORM_MS: i64 = 10 * 60_000;
@@ -122,12 +122,15 @@ impl Services {
             .filter(|upload| upload.part_size == 0)
             .ok_or_else(|| ServiceError::args("invalid id"))?;
         check_name(caller, &upload.name)?;
-        let url = object_url(api, &upload.name);
         if !upload.hash.is_empty() {
+            let object = schema::OBJECTS.get(&self.store().view(), &upload.name)?;
+            let sha256 = object.unwrap_or_default().sha256;
+            let url = self.lasting_link(api, &upload.name, &sha256);
             return Ok(CompleteFormDataResp { url });
         }
         let (assembled, hash) = self.take_form_file(&id, upload.size).await?;
         let upload_id = id.clone();
+        let url = self.lasting_link(api, &upload.name, &assembled.stored.sha256);
         let unnamed = self
             .change(caller, move |change| {
                 let upload = schema::UPLOADS.get(change.tx, &upload_id)?;
@@ -135,10 +138,12 @@ impl Services {
                 if !upload.hash.is_empty() {
                     return Ok(None);
                 }
+                let Stored { key, size, sha256 } = assembled.stored.clone();
                 let object = Object {
-                    key: assembled.key.clone(),
+                    key,
                     hash: hash.clone(),
-                    size: assembled.size,
+                    size,
+                    sha256,
                     content_type: upload.content_type.clone(),
                     cause: upload.cause.clone(),
                     created: change.now,
@@ -168,6 +173,7 @@ impl Services {
         let key = format!("form_{id}");
         let held = objects.hold(&key);
         let path = upload_folder(&objects, id)?.join(FILE);
+        let content_hash = self.content_hash();
         blocking(move || {
             let target = content_path(&objects, &key)?;
             // A try before this one may have got that far.
@@ -185,7 +191,8 @@ impl Services {
                 rename(&path, &target)?;
             }
             let hash = format!("etag_{}", md5_of(&target)?);
-            Ok((Assembled { key, size, _held: held }, hash))
+            let sha256 = content_hash(&target)?;
+            Ok((Assembled { stored: Stored { key, size, sha256 }, _held: held }, hash))
         })
         .await
     }
@@ -194,5 +201,5 @@ impl Services {
 fn md5_of(path: &Path) -> Result<String> {
     let mut digest = Md5::new();
     std::io::copy(&mut File::open(path)?, &mut digest)?;
-    Ok(hex(&digest.finalize()))
+    Ok(hex::encode(digest.finalize()))
 }

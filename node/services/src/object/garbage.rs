@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::{Direction, Store, schema};
 
@@ -13,6 +14,8 @@ use crate::error::Result;
 
 /// Time after its end during which an upload can still be told from an unknown one.
 const GRACE_MS: i64 = 3_600_000;
+/// Age at which the beginning of content that was not fetched to its end is given up.
+const OLD: Duration = Duration::from_secs(86_400);
 /// Records looked at in one go.
 const PAGE: usize = 500;
 
@@ -39,6 +42,7 @@ impl Services {
                 None => break,
             }
         }
+        self.shrink_media_cache().await?;
         let (store, objects) = (self.store().clone(), Arc::clone(&self.inner.objects));
         blocking(move || sweep(&store, &objects)).await
     }
@@ -68,7 +72,10 @@ fn sweep(store: &Store, objects: &Objects) -> Result<()> {
         }
     }
     for (_, shard) in entries(&objects.content_folder())? {
-        for (key, _) in entries(&shard)? {
+        for (key, path) in entries(&shard)? {
+            if path.extension().is_some_and(|end| end == "part") && is_old(&path) {
+                fs::remove_file(&path)?;
+            }
             // In this order: content that is no longer held has its record.
             if !objects.is_held(&key) && !is_named(store, &key)? {
                 objects.remove_content(&key);
@@ -81,6 +88,12 @@ fn sweep(store: &Store, objects: &Objects) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was begun so long ago is not ended any more.
+fn is_old(path: &Path) -> bool {
+    let changed = path.metadata().and_then(|file| file.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > OLD))
 }
 
 fn is_named(store: &Store, key: &str) -> Result<bool> {

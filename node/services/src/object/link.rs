@@ -71,6 +71,8 @@ impl Services {
         name: &str,
         query: &BTreeMap<String, String>,
     ) -> Result<ObjectLink> {
+        let fetched = self.fetched(name).await?;
+        let name = fetched.as_deref().unwrap_or(name);
         let object = schema::OBJECTS.get(&self.store().view(), name)?;
         let object = object.ok_or_else(|| ServiceError::not_found(""))?;
         let get = |key| query.get(key).map(String::as_str).unwrap_or_default();

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::assembly::part_range;
 use super::folder::{Objects, TempFile, blocking, create_folder};
 use crate::error::{Result, ServiceError};
-use crate::{Services, hex};
+use crate::Services;
 
 /// What a link for one part of an upload says.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +119,6 @@ impl PartWriter {
         self.file.sync_all().await?;
         let (temp, target) = (self.temp, self.target);
         blocking(move || Ok(temp.keep(&target)?)).await?;
-        Ok(hex(&self.digest.finalize()))
+        Ok(hex::encode(self.digest.finalize()))
     }
 }

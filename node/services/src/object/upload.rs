@@ -17,10 +17,10 @@ use store::{Direction, Read, schema};
 use super::assembly::{assemble, part_count};
 use super::folder::{Held, Objects, blocking};
 use super::part::upload_folder;
-use super::{MAX_PARTS, check_labels, check_name, object_url, part_size, point, stored};
+use super::{MAX_PARTS, Stored, check_labels, check_name, part_size, point, stored};
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
-use crate::{Services, hex};
+use crate::Services;
 
 /// How long an upload may take.
 const UPLOAD_MS: i64 = 7 * 86_400_000;
@@ -33,7 +33,7 @@ const OWNER_DIGITS: usize = 16;
 
 /// What became of a request to upload.
 enum Begun {
-    Stored(Option<String>),
+    Stored { sha256: Vec<u8>, unnamed: Option<String> },
     Upload(Upload),
 }
 
@@ -55,13 +55,13 @@ impl Services {
         }
         self.check_object_size(request.size)?;
         let (id, admin) = (self.new_upload_id(&caller.user_id), caller.is_admin);
-        let (url, max_parts) = (object_url(api, &request.name), request.max_parts);
+        let (name, max_parts) = (request.name.clone(), request.max_parts);
         let upload_id = id.clone();
         let user_id = caller.user_id.clone();
         let begun = self
             .change(caller, move |change| {
                 let objects = &change.services.inner.objects;
-                if let Some((key, size)) = stored(objects, change.tx, &hash)? {
+                if let Some(Stored { key, size, sha256 }) = stored(objects, change.tx, &hash)? {
                     let object = Object {
                         key,
                         hash,
@@ -69,8 +69,10 @@ impl Services {
                         content_type: request.content_type,
                         cause: request.cause,
                         created: change.now,
+                        sha256: sha256.clone(),
                     };
-                    return Ok(Begun::Stored(point(change.tx, &request.name, &object)?));
+                    let unnamed = point(change.tx, &request.name, &object)?;
+                    return Ok(Begun::Stored { sha256, unnamed });
                 }
                 if !admin {
                     must_have_few_uploads(change.tx, &id)?;
@@ -90,8 +92,9 @@ impl Services {
             })
             .await?;
         let upload = match begun {
-            Begun::Stored(unnamed) => {
+            Begun::Stored { sha256, unnamed } => {
                 self.remove_content(unnamed).await?;
+                let url = self.lasting_link(api, &name, &sha256);
                 return Ok(InitiateMultipartUploadResp { url, upload: None });
             }
             Begun::Upload(upload) => upload,
@@ -150,7 +153,7 @@ impl Services {
         if request.parts.len() > MAX_PARTS.unsigned_abs() as usize {
             return Err(ServiceError::object(format!("an upload has at most {MAX_PARTS} parts")));
         }
-        let hash = hex(&Md5::digest(request.parts.join(",")));
+        let hash = hex::encode(Md5::digest(request.parts.join(",")));
         if upload.as_ref().is_some_and(|upload| upload.hash != hash) {
             return Err(ServiceError::object("md5 mismatching"));
         }
@@ -161,16 +164,16 @@ impl Services {
             (None, None) => return Err(ServiceError::object("no such upload")),
             (None, Some(upload)) => Some(self.assemble(&id, upload, request.parts).await?),
         };
-        let url = object_url(api, &request.name);
-        let name = request.name;
-        let mine = assembled.as_ref().map(|assembled| assembled.key.clone());
-        let (used, unnamed) = self
+        let name = request.name.clone();
+        let mine = assembled.as_ref().map(|assembled| assembled.stored.key.clone());
+        let (used, sha256, unnamed) = self
             .change(caller, move |change| {
                 let objects = &change.services.inner.objects;
-                let (key, size) = match (stored(objects, change.tx, &hash)?, assembled.as_ref()) {
+                let known = stored(objects, change.tx, &hash)?;
+                let Stored { key, size, sha256 } = match (known, assembled.as_ref()) {
                     (Some(known), _) => known,
                     (None, Some(mine)) if schema::UPLOADS.contains(change.tx, &id)? => {
-                        (mine.key.clone(), mine.size)
+                        mine.stored.clone()
                     }
                     _ => return Err(ServiceError::object("no such upload")),
                 };
@@ -181,13 +184,14 @@ impl Services {
                     content_type: request.content_type,
                     cause: request.cause,
                     created: change.now,
+                    sha256: sha256.clone(),
                 };
                 let unnamed = point(change.tx, &name, &object)?;
                 if schema::UPLOADS.contains(change.tx, &id)? {
                     schema::UPLOADS.delete(change.tx, &id);
                 }
                 change.tx.after_commit(move || drop(assembled));
-                Ok(((key, id), unnamed))
+                Ok(((key, id), sha256, unnamed))
             })
             .await?;
         let (key, id) = used;
@@ -200,6 +204,7 @@ impl Services {
             Ok(())
         })
         .await?;
+        let url = self.lasting_link(api, &request.name, &sha256);
         Ok(CompleteMultipartUploadResp { url })
     }
 
@@ -212,13 +217,15 @@ impl Services {
         let key = format!("{}_{id}", upload.hash);
         let held = objects.hold(&key);
         let (folder, unique) = (upload_folder(&objects, id)?, self.new_id());
+        let content_hash = self.content_hash();
         blocking(move || {
             let target = content_path(&objects, &key)?;
             // A try before this one may have got that far.
             if !target.exists() {
                 assemble(&folder, &target, &upload, &parts, &unique)?;
             }
-            Ok(Assembled { key, size: upload.size, _held: held })
+            let sha256 = content_hash(&target)?;
+            Ok(Assembled { stored: Stored { key, size: upload.size, sha256 }, _held: held })
         })
         .await
     }
@@ -249,11 +256,11 @@ impl Services {
 
     /// A new upload ID, which begins as all of this user's do.
     pub(super) fn new_upload_id(&self, user_id: &str) -> String {
-        let owner = hex(&Sha256::digest(user_id));
+        let owner = hex::encode(Sha256::digest(user_id));
         format!("{}{}", owner.get(..OWNER_DIGITS).unwrap_or_default(), self.new_id())
     }
 
-    pub(super) async fn remove_content(&self, key: Option<String>) -> Result<()> {
+    pub(crate) async fn remove_content(&self, key: Option<String>) -> Result<()> {
         let Some(key) = key else { return Ok(()) };
         let objects = Arc::clone(&self.inner.objects);
         blocking(move || {
@@ -298,8 +305,7 @@ impl Services {
 
 /// Content that is whole and on disk, but has no record yet.
 pub(super) struct Assembled {
-    pub(super) key: String,
-    pub(super) size: i64,
+    pub(super) stored: Stored,
     pub(super) _held: Held,
 }
 
@@ -355,7 +361,7 @@ mod tests {
                 "14490d52f8fad7fdbdbb5d35fdec1d63",
             ),
         ] {
-            assert_eq!(hex(&Md5::digest(parts.join(","))), hash);
+            assert_eq!(hex::encode(Md5::digest(parts.join(","))), hash);
         }
     }
 

@@ -1,0 +1,113 @@
+//! What all that makes up the federation of a node shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use proto::federation::{ByeCode, SignedDocument};
+use store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::Identity;
+use crate::peer::Peer;
+use crate::policy::Policy;
+use crate::transport::{Lane, Transport};
+use crate::trust::Trust;
+use crate::{Domain, FederationError, PublicKey, Rules};
+
+/// Tells the time, in Unix milliseconds.
+pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What an operator can set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Domain of this node.
+    pub domain: Domain,
+    /// Where others reach it, as multiaddrs.
+    pub addresses: Vec<String>,
+    /// With whom it deals.
+    pub policy: Policy,
+    /// Believe whoever comes first for a domain of which nothing is known. For testnets.
+    pub first_use: bool,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// An answer of another node.
+    pub answer: Duration,
+    /// Pause after the first failure to reach another node.
+    pub first_backoff: Duration,
+    /// Longest pause; each is twice as long as the one before.
+    pub longest_backoff: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(10),
+            first_backoff: Duration::from_millis(200),
+            longest_backoff: Duration::from_secs(30),
+        }
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) identity: Identity,
+    pub(crate) document: SignedDocument,
+    pub(crate) store: Store,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) rules: Arc<dyn Rules>,
+    pub(crate) now: Now,
+    pub(crate) trust: Trust,
+    pub(crate) stop: CancellationToken,
+    pub(crate) peers: DashMap<Domain, Arc<Peer>>,
+    /// Places for the links of one key; a lane does not take those of another.
+    pub(crate) links: DashMap<(PublicKey, Lane), Arc<Semaphore>>,
+    /// Where workers run; what wakes them may come from any thread.
+    pub(crate) runtime: Handle,
+}
+
+impl Shared {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn document(&self) -> SignedDocument {
+        self.document.clone()
+    }
+
+    pub(crate) fn peer(&self, domain: &Domain) -> Arc<Peer> {
+        Arc::clone(&self.peers.entry(domain.clone()).or_default())
+    }
+
+    /// The domain that speaks, if it is another one and speaks to this node.
+    pub(crate) fn origin(&self, origin: &str, audience: &str) -> Result<Domain, FederationError> {
+        let own = &self.settings.domain;
+        if audience != own.as_str() {
+            let reason = format!("this is {own}");
+            return Err(FederationError::Bye { code: ByeCode::ByeAudience, reason });
+        }
+        let origin: Domain = origin.parse()?;
+        if origin == *own {
+            return Err(FederationError::Identity(origin));
+        }
+        Ok(origin)
+    }
+
+    /// Makes sure that this node deals with `origin` and that `key` speaks for it.
+    pub(crate) async fn admit(
+        &self,
+        origin: &Domain,
+        key: &PublicKey,
+        document: Option<SignedDocument>,
+    ) -> Result<(), FederationError> {
+        self.settings.policy.check(origin)?;
+        self.trust.authenticate(origin, key, document).await
+    }
+}

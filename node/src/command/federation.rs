@@ -1,0 +1,150 @@
+//! `federation …`.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use federation::peer_id;
+use serde_json::{Value, json};
+use services::Environment;
+
+use super::{Printer, rows, run, run_at, text};
+use crate::cli::{Data, FederationCommand, KeyCommand, ProofCommand, QuarantineCommand};
+use crate::data_folder::DataFolder;
+use crate::operation::Operation;
+use crate::proof;
+
+/// How long a key holds after it was rotated, in milliseconds.
+const OLD_KEY_HOLDS_MS: i64 = 30 * 24 * 3_600_000;
+
+/// Runs one of them.
+pub(crate) fn run_one(
+    data: &Data,
+    command: FederationCommand,
+    printer: Printer,
+) -> anyhow::Result<ExitCode> {
+    let folder = DataFolder::new(&data.folder);
+    match command {
+        FederationCommand::Key(KeyCommand::Show) => {
+            folder.prepare()?;
+            let key = folder.identity()?.public_key();
+            let peer_id = peer_id::to_text(&key)?;
+            let result = json!({ "peer_id": peer_id, "file": folder.identity_file() });
+            printer.print(&result, || peer_id.clone());
+        }
+        FederationCommand::Key(KeyCommand::Rotate) => {
+            folder.prepare()?;
+            let mut identity = folder.identity()?;
+            let now = Environment::system().clock.now_ms();
+            identity.rotate(rand::random(), now, now + OLD_KEY_HOLDS_MS);
+            folder.replace_identity(&identity)?;
+            let peer_id = peer_id::to_text(&identity.public_key())?;
+            printer.print(&json!({ "peer_id": peer_id }), || {
+                format!("{peer_id}\nIt is in use from the next start on.")
+            });
+        }
+        FederationCommand::Key(KeyCommand::Revoke { peer_id }) => {
+            let mut identity = folder.identity()?;
+            let now = Environment::system().clock.now_ms();
+            identity.revoke(&peer_id::parse(&peer_id)?, now)?;
+            folder.replace_identity(&identity)?;
+            printer.print(&json!({ "revoked": peer_id }), || {
+                "Revoked. Others learn it when the node has started again.".to_owned()
+            });
+        }
+        FederationCommand::Queue { domain, limit } => {
+            let result = run(data, &Operation::FederationQueue { domain, limit }, printer)?;
+            printer.print(&result, || {
+                let line = |event: &Value| format!("{}\t{}", event["seq"], text(event, "kind"));
+                let mut lines: Vec<String> = rows(&result, "events").iter().map(line).collect();
+                lines.push(format!("{} queued", result["queued"]));
+                lines.join("\n")
+            });
+        }
+        FederationCommand::Quarantine(QuarantineCommand::List) => {
+            let result = run(data, &Operation::QuarantineList, printer)?;
+            printer.print(&result, || {
+                let line = |event: &Value| {
+                    let (domain, kind) = (text(event, "domain"), text(event, "kind"));
+                    format!("{domain}\t{}\t{kind}\t{}", event["seq"], text(event, "reason"))
+                };
+                rows(&result, "events").iter().map(line).collect::<Vec<_>>().join("\n")
+            });
+        }
+        FederationCommand::Quarantine(QuarantineCommand::Retry { domain }) => {
+            let result = run(data, &Operation::QuarantineRetry { domain }, printer)?;
+            printer.print(&result, || format!("{} done, {} left", result["done"], result["left"]));
+        }
+        FederationCommand::Quarantine(QuarantineCommand::Drop { domain }) => {
+            let result = run(data, &Operation::QuarantineDrop { domain }, printer)?;
+            printer.print(&result, || format!("Dropped {}.", result["dropped"]));
+        }
+        FederationCommand::Proof(ProofCommand::List) => {
+            let result = run(data, &Operation::ProofList, printer)?;
+            printer.print(&result, || {
+                let line = |proof: &Value| {
+                    let (first, second) = (&proof["first_seq"], &proof["second_seq"]);
+                    format!("{}\tepoch {}\t{first} / {second}", text(proof, "group"), proof["epoch"])
+                };
+                rows(&result, "proofs").iter().map(line).collect::<Vec<_>>().join("\n")
+            });
+        }
+        FederationCommand::Proof(ProofCommand::Export { group, file }) => {
+            let result = run(data, &Operation::ProofShow { group }, printer)?;
+            let bytes = hex::decode(text(&result, "proof"))?;
+            let mut new = File::create_new(&file)
+                .with_context(|| format!("cannot create {}", file.display()))?;
+            new.write_all(&bytes)?;
+            let result = json!({ "file": file, "bytes": bytes.len() });
+            printer.print(&result, || format!("Wrote {}.", file.display()));
+        }
+        FederationCommand::Proof(ProofCommand::Drop { group }) => {
+            let result = run(data, &Operation::ProofDrop { group }, printer)?;
+            printer.print(&result, || format!("Dropped {}.", result["dropped"]));
+        }
+        FederationCommand::CheckProof { file, peer_id } => {
+            let result = proof::check_file(&file, peer_id.as_deref())?;
+            printer.print(&result, || {
+                let (home, group) = (text(&result, "home"), text(&result, "group"));
+                let keys = rows(&result, "peer_ids").iter().filter_map(Value::as_str);
+                let keys = keys.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+                format!(
+                    "The holder of {} has signed two histories of {group}: one up to entry {}, one \
+                     up to entry {} of epoch {}. If that is the key of {home}, its node has lied.",
+                    keys.join(", "),
+                    result["first_seq"],
+                    result["second_seq"],
+                    result["epoch"],
+                )
+            });
+        }
+        FederationCommand::Pin { domain, peer_id, addresses } => {
+            folder.prepare()?;
+            let peer_id = Some(peer_id);
+            let operation = Operation::FederationPin { domain, peer_id, addresses };
+            let result = run_at(&folder, data, &operation, printer)?;
+            printer.print(&result, || format!("Pinned {}.", text(&result, "domain")));
+        }
+        FederationCommand::Unpin { domain } => {
+            let operation =
+                Operation::FederationPin { domain, peer_id: None, addresses: Vec::new() };
+            let result = run(data, &operation, printer)?;
+            printer.print(&result, || format!("Unpinned {}.", text(&result, "domain")));
+        }
+        FederationCommand::Peers => {
+            let result = run(data, &Operation::FederationPeers, printer)?;
+            printer.print(&result, || {
+                let line = |peer: &Value| {
+                    let (domain, state) = (text(peer, "domain"), text(peer, "state"));
+                    let (queued, delivered) = (&peer["queued"], &peer["delivered"]);
+                    let error = text(peer, "last_error");
+                    format!("{domain}\t{state}\t{queued} queued\t{delivered} delivered\t{error}")
+                };
+                rows(&result, "peers").iter().map(line).collect::<Vec<_>>().join("\n")
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,80 @@
+//! Nodes of several organisations, each a program of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::up::relay::{self, Faults};
+use crate::{Process, Result};
+
+/// An organisation and its node.
+pub(crate) struct Organisation {
+    pub(crate) domain: String,
+    pub(crate) node: Process,
+    pub(crate) peer_id: String,
+    /// Where its node listens for others.
+    pub(crate) address: SocketAddr,
+}
+
+impl Organisation {
+    /// Node number `index`, which has a key and does not run yet.
+    pub(crate) async fn prepare(
+        server: &Path,
+        index: usize,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
+        let domain = format!("node{index}.example");
+        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut builder = Process::builder(server)
+            .argument("--domain")
+            .argument(&domain)
+            .argument("--federation")
+            .argument(&address.to_string());
+        for (name, value) in variables {
+            builder = builder.variable(name, value);
+        }
+        let node = builder.prepare()?;
+        let key = federation(&node, &["key", "show"]).await?;
+        let peer_id = key["peer_id"].as_str().context("no peer ID")?.to_owned();
+        Ok(Self { domain, node, peer_id, address })
+    }
+
+    /// Trusts another one, at `port`.
+    pub(crate) async fn pin(&self, other: &Self, port: u16) -> Result {
+        let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
+        federation(&self.node, &["pin", &other.domain, &other.peer_id, &address]).await?;
+        Ok(())
+    }
+
+    /// Trusts another one, which is reached through a relay; returns what can go wrong on the way.
+    pub(crate) async fn pin_through_relay(&self, other: &Self) -> Result<Arc<Faults>> {
+        let faults = Arc::new(Faults::default());
+        let port = relay::start(other.address, Arc::clone(&faults)).await?;
+        self.pin(other, port).await?;
+        Ok(faults)
+    }
+
+    /// Events that wait for others.
+    pub(crate) async fn queued(&self) -> Result<u64> {
+        let peers = federation(&self.node, &["peers"]).await?;
+        let peers = peers["peers"].as_array().into_iter().flatten();
+        Ok(peers.filter_map(|peer| peer["queued"].as_u64()).sum())
+    }
+
+    /// An ID of one of its users or groups as clients of others see it.
+    pub(crate) fn elsewhere(&self, id: &str) -> String {
+        format!("{id}@{}", self.domain.replace('.', "_"))
+    }
+}
+
+/// Runs `entente federation …` on the data of a node.
+pub(crate) async fn federation(node: &Process, words: &[&str]) -> Result<Value> {
+    let output = node.command("federation").arg("--json").args(words).output().await?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?}: {error}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
