@@ -55,7 +55,7 @@ async fn answer(
     let request: Request = receive(frames, shared.settings.timing.answer).await?;
     let Request { origin, audience, document, body } = request;
     let origin = shared.origin(&origin, &audience)?;
-    shared.admit(&origin, &key, document).await?;
+    shared.admit_request(&origin, &key, document).await?;
     let Some(body) = body else {
         return Err(FederationError::Protocol("a request that this node does not know".into()));
     };

@@ -129,11 +129,21 @@ impl Greeted {
         let mut taken = self.cursor.seq;
         let mut applying = FuturesOrdered::new();
         let mut refusals: Vec<Refusal> = Vec::new();
+        // Over its budget: until then nothing is read.
+        let rest = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(rest);
+        let mut rests = false;
         loop {
             tokio::select! {
-                frame = frames.next(), if applying.len() < UNDER_WAY => {
+                () = &mut rest, if rests => rests = false,
+                frame = frames.next(), if !rests && applying.len() < UNDER_WAY => {
                     let Some(frame) = frame else { return Ok(()) };
-                    let (payload, events) = self.open(frame?.freeze(), taken).await?;
+                    let frame = frame?.freeze();
+                    let bytes = frame.len();
+                    let (payload, events) = self.open(frame, taken).await?;
+                    let wait = peer.charge(events.len(), bytes);
+                    rests = !wait.is_zero();
+                    rest.as_mut().reset(tokio::time::Instant::now() + wait);
                     let last = payload.first_seq + events.len() as u64 - 1;
                     taken = last;
                     peer.received.fetch_add(events.len() as u64, Ordering::Relaxed);

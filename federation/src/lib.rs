@@ -9,6 +9,7 @@
 //! * `outgoing`, `incoming`: the two ends of a stream of events. `control`: requests and answers.
 //!   [`media`]: content.
 
+mod budget;
 mod control;
 pub mod document;
 mod error;
@@ -28,6 +29,7 @@ pub mod signed;
 pub mod transport;
 pub mod trust;
 
+pub use budget::Budget;
 pub use error::{AskError, FederationError};
 pub use node::{Federation, Parts, WeakFederation, stored_peers};
 pub use peer::{LinkState, PeerReport};

@@ -56,7 +56,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(),
     let request: MediaRequest = receive(&mut frames, patience).await?;
     let admitted = async {
         let origin = shared.origin(&request.origin, &request.audience)?;
-        shared.admit(&origin, &incoming.peer, request.document.clone()).await?;
+        shared.admit_request(&origin, &incoming.peer, request.document.clone()).await?;
         Ok(origin)
     };
     let origin = match admitted.await {

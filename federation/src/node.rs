@@ -283,6 +283,7 @@ fn reports(
             delivered: head.acknowledged,
             received: 0,
             quarantined,
+            throttled: 0,
             refusals: Refusals::default(),
             peer_id: known.key(now_ms).map(|key| peer_id::to_text(&key)).transpose()?,
             pinned: known.is_pinned(),

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::budget::{Budget, Spending};
 
 /// State of the stream of events to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -38,6 +41,8 @@ pub struct PeerReport {
     pub received: u64,
     /// Events in quarantine that came from it.
     pub quarantined: u64,
+    /// Times since the start that it was over its budget.
+    pub throttled: u64,
     /// What was refused since the start, by whom and why: counts by code.
     pub refusals: Refusals,
     /// Peer ID of the key under which it is reached.
@@ -61,7 +66,6 @@ pub struct Refusals {
     pub links: BTreeMap<String, u64>,
 }
 
-#[derive(Default)]
 pub(crate) struct Peer {
     /// Something was queued.
     pub(crate) wake: Notify,
@@ -70,6 +74,9 @@ pub(crate) struct Peer {
     /// The worker runs.
     pub(crate) working: AtomicBool,
     pub(crate) received: AtomicU64,
+    /// Times that it was made to wait, or refused, because it was over its budget.
+    throttled: AtomicU64,
+    spending: Mutex<Spending>,
     status: Mutex<Status>,
 }
 
@@ -86,6 +93,36 @@ struct Status {
 const MOST_KINDS: usize = 32;
 
 impl Peer {
+    pub(crate) fn new(budget: &Budget) -> Self {
+        Self {
+            wake: Notify::default(),
+            reachable: Notify::default(),
+            working: AtomicBool::default(),
+            received: AtomicU64::default(),
+            throttled: AtomicU64::default(),
+            spending: Mutex::new(Spending::new(budget)),
+            status: Mutex::default(),
+        }
+    }
+
+    /// Charges a batch to its budget; returns how long it has to wait before the next.
+    pub(crate) fn charge(&self, events: usize, bytes: usize) -> Duration {
+        let wait = self.spending.lock().batch(events, bytes);
+        if !wait.is_zero() {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        wait
+    }
+
+    /// Whether its budget has room for a request.
+    pub(crate) fn may_ask(&self) -> bool {
+        let may = self.spending.lock().request();
+        if !may {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        may
+    }
+
     pub(crate) fn set_state(&self, state: LinkState) {
         self.status.lock().state = state;
     }
@@ -129,5 +166,6 @@ impl Peer {
         report.refusals = status.refusals.clone();
         report.last_error.clone_from(&status.last_error);
         report.received = self.received.load(Ordering::Relaxed);
+        report.throttled = self.throttled.load(Ordering::Relaxed);
     }
 }

@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::transport::{Lane, Transport};
 use crate::trust::Trust;
-use crate::{Domain, FederationError, PublicKey, Rules};
+use crate::{Budget, Domain, FederationError, PublicKey, Rules};
 
 /// Tells the time, in Unix milliseconds.
 pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Believe whoever comes first for a domain of which nothing is known. For testnets.
     pub first_use: bool,
+    /// What each other node may cost.
+    pub budget: Budget,
     /// How long things may take.
     pub timing: Timing,
 }
@@ -83,7 +85,8 @@ impl Shared {
     }
 
     pub(crate) fn peer(&self, domain: &Domain) -> Arc<Peer> {
-        Arc::clone(&self.peers.entry(domain.clone()).or_default())
+        let new = || Arc::new(Peer::new(&self.settings.budget));
+        Arc::clone(&self.peers.entry(domain.clone()).or_insert_with(new))
     }
 
     /// The domain that speaks, if it is another one and speaks to this node.
@@ -98,6 +101,21 @@ impl Shared {
             return Err(FederationError::Identity(origin));
         }
         Ok(origin)
+    }
+
+    /// As [`admit`](Self::admit), for one request, which the budget of the other node must allow.
+    pub(crate) async fn admit_request(
+        &self,
+        origin: &Domain,
+        key: &PublicKey,
+        document: Option<SignedDocument>,
+    ) -> Result<(), FederationError> {
+        self.admit(origin, key, document).await?;
+        if self.peer(origin).may_ask() {
+            return Ok(());
+        }
+        let reason = "too many requests; later".to_owned();
+        Err(FederationError::Bye { code: ByeCode::ByeBusy, reason })
     }
 
     /// Makes sure that this node deals with `origin` and that `key` speaks for it.

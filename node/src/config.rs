@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use federation::Domain;
 use federation::policy::{Openness, Policy};
+use federation::{Budget, Domain};
 use serde::{Deserialize, Serialize};
 use services::settings::{NOTIFICATIONS, NotificationSetting, default_notifications};
 use toml::{Table, Value};
@@ -158,6 +158,12 @@ config! {
         deny: Vec<String> = Vec::new(),
         /// Believe the first node that speaks for a domain of which nothing is known; for testnets.
         trust_first_use: bool = false,
+        /// Events of one other node that are applied in a second; the others wait.
+        events_per_second: u32 = 20_000,
+        /// Bytes of events of one other node in a second.
+        event_bytes_per_second: u32 = 33_554_432,
+        /// Requests of one other node that are answered in a second; the others are refused.
+        requests_per_second: u32 = 1_000,
         /// Content of other nodes that is kept, in MiB; the oldest goes first.
         media_cache_mib: u64 = 10_240,
     }
@@ -191,6 +197,15 @@ impl FederationSection {
             return Ok(None);
         }
         Ok(Some(self.domain.parse().context("federation.domain")?))
+    }
+
+    /// What each other node may cost.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget {
+            events: self.events_per_second,
+            bytes: self.event_bytes_per_second,
+            requests: self.requests_per_second,
+        }
     }
 
     /// With whom the node federates.

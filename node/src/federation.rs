@@ -43,6 +43,7 @@ pub(crate) async fn start(
         addresses,
         policy: config.federation.policy()?,
         first_use: config.federation.trust_first_use,
+        budget: config.federation.budget(),
         timing: Timing::default(),
     };
     let (clock, links) = (Arc::clone(&environment.clock), (Arc::new(quic) as _, incoming));

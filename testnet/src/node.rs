@@ -7,7 +7,7 @@ use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policy;
 use federation::transport::{Limits, Quic};
-use federation::{Domain, Federation, PublicKey, Timing, trust};
+use federation::{Budget, Domain, Federation, PublicKey, Timing, trust};
 use hyper_util::service::TowerToHyperService;
 use services::environment::{Clock, Environment};
 use services::hub::QueueLimits;
@@ -173,6 +173,7 @@ async fn federate(
         addresses: quic.addresses().to_vec(),
         policy: Policy::default(),
         first_use: false,
+        budget: Budget::default(),
         timing: Timing::default(),
     };
     let (clock, links) = (Arc::clone(clock) as _, (Arc::new(quic) as _, incoming));

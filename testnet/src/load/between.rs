@@ -72,7 +72,13 @@ impl<'a> Sides<'a> {
     /// Two nodes that trust each other, `counted` behind relays that count.
     async fn start(options: &'a Options, progress: &'a ProgressBar, counted: bool) -> Result<Self> {
         progress.set_message("starting two nodes");
-        let variables = [("ENTENTE_LOG_LEVEL", "warn"), ("ENTENTE_WS_MAX_CONNECTIONS", "200000")];
+        // What two nodes can do, not what one lets the other do.
+        let variables = [
+            ("ENTENTE_LOG_LEVEL", "warn"),
+            ("ENTENTE_WS_MAX_CONNECTIONS", "200000"),
+            ("ENTENTE_FEDERATION_EVENTS_PER_SECOND", "1000000"),
+            ("ENTENTE_FEDERATION_EVENT_BYTES_PER_SECOND", "2000000000"),
+        ];
         let mut sides = Vec::new();
         for index in 0..2 {
             sides.push(Organisation::prepare(&options.server, index, &variables).await?);

@@ -8,7 +8,7 @@ use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policy;
 use federation::transport::simulated::Network;
-use federation::{Domain, Federation, PublicKey, Timing, trust};
+use federation::{Budget, Domain, Federation, PublicKey, Timing, trust};
 use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use services::environment::{Clock, Environment, Random as Randomness};
@@ -132,7 +132,8 @@ impl Organisation {
             addresses: Vec::new(),
             policy: Policy::default(),
             first_use: false,
-            timing: Timing::default(),
+            budget: Budget::default(),
+        timing: Timing::default(),
         };
         let (clock, links) = (Arc::clone(&self.clock) as _, (Arc::new(endpoint) as _, incoming));
         let identity = self.identity.clone();
