@@ -17,8 +17,8 @@ use store::record::Cursor;
 use store::{StoreError, Tx, outbox};
 
 use crate::frame::{Frames, MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
-use crate::shared::Shared;
 use crate::peer::Peer;
+use crate::shared::Shared;
 use crate::signed::{Use, verify};
 use crate::transport::Incoming;
 use crate::{Domain, FederationError, PublicKey, VERSION};

@@ -22,6 +22,7 @@ mod outgoing;
 mod peer;
 pub mod peer_id;
 pub mod policy;
+pub mod probe;
 mod rules;
 mod serving;
 mod shared;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::federation::{MediaAnswer, MediaRequest};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::frame::{MAX_CONTROL_FRAME, encode, frames, receive, send};
+use crate::frame::{MAX_CONTROL_FRAME, frames, receive, send};
 use crate::shared::Shared;
 use crate::transport::{Incoming, Lane};
 use crate::{Domain, FederationError};
@@ -91,6 +91,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::encode;
 
     #[tokio::test]
     async fn bytes_that_come_with_the_answer_are_not_lost() {

@@ -23,7 +23,9 @@ use crate::shared::{Settings, Shared};
 use crate::signed::Use;
 use crate::transport::{Incoming, Transport};
 use crate::trust::{Fetch, Trust};
-use crate::{AskError, Domain, FederationError, Rules, VERSION, control, document, peer_id, serving};
+use crate::{
+    AskError, Domain, FederationError, Rules, VERSION, control, document, peer_id, serving,
+};
 
 /// Time between two greetings of the nodes that are known.
 const GREET_EVERY: Duration = Duration::from_secs(5 * 60);

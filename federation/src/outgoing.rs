@@ -16,8 +16,8 @@ use proto::federation::{Ack, Batch, BatchPayload, Event, Frame, Hello, Refusal, 
 use store::{StoreError, outbox};
 
 use crate::frame::{MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
-use crate::shared::Shared;
 use crate::peer::{LinkState, Peer};
+use crate::shared::Shared;
 use crate::signed::Use;
 use crate::transport::Lane;
 use crate::{Domain, FederationError, VERSION};

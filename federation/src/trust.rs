@@ -5,6 +5,7 @@
 //! already has signed it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
@@ -12,6 +13,7 @@ use prost::Message as _;
 use proto::federation::{NodeKey, Signature, SignedDocument};
 use store::record::Peer;
 use store::{Store, schema};
+use tokio::time::Instant;
 
 use crate::document::{self, Verified};
 use crate::shared::Now;
@@ -92,11 +94,18 @@ pub struct Trust {
     fetch: Option<Fetch>,
     first_use: bool,
     known: DashMap<Domain, Arc<Known>>,
+    /// When domains were last asked for their document.
+    asked: DashMap<Domain, Instant>,
 }
+
+/// Time in which a domain is asked for its document once.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// Domains of which it is remembered when they were asked; anybody can name one.
+const MOST_ASKED: usize = 10_000;
 
 impl Trust {
     pub(crate) fn new(store: Store, now: Now, fetch: Option<Fetch>, first_use: bool) -> Self {
-        Self { store, now, fetch, first_use, known: DashMap::new() }
+        Self { store, now, fetch, first_use, known: DashMap::new(), asked: DashMap::new() }
     }
 
     /// What is believed of a domain; empty where nothing is.
@@ -179,6 +188,13 @@ impl Trust {
     /// Asks the domain itself for its document.
     async fn look_up(&self, domain: &Domain) -> Result<(), FederationError> {
         let Some(fetch) = &self.fetch else { return Err(FederationError::Unknown(domain.clone())) };
+        if self.asked.len() >= MOST_ASKED {
+            self.asked.clear();
+        }
+        let before = self.asked.insert(domain.clone(), Instant::now());
+        if before.is_some_and(|before| before.elapsed() < ASK_AGAIN) {
+            return Err(FederationError::Unknown(domain.clone()));
+        }
         let signed = fetch(domain.clone()).await?;
         self.learn(domain, &signed, true).await
     }

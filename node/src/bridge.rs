@@ -5,6 +5,7 @@ use std::sync::Arc;
 use federation::identity::Identity;
 use federation::signed::Use;
 use federation::transport::{Incoming, Transport};
+use federation::trust::Fetch;
 use federation::{
     Begin, Content, Domain, Federation, FederationError, Parts, Rules, Settings, WeakFederation,
 };
@@ -21,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Starts to federate: the rules of `services` and the other nodes get to know each other.
 ///
-/// `links` opens links to other nodes and has those that they open.
+/// `links` opens links to other nodes and has those that they open; `fetch` gets the documents that
+/// domains serve.
 pub async fn federate(
     services: &Services,
     clock: Arc<dyn Clock>,
     settings: Settings,
     identity: Identity,
+    fetch: Option<Fetch>,
     links: (Arc<dyn Transport>, mpsc::Receiver<Incoming>),
     stop: CancellationToken,
 ) -> Result<Federation, FederationError> {
@@ -39,7 +42,7 @@ pub async fn federate(
         incoming,
         rules: Arc::new(RulesOf(services.clone())),
         now: Arc::new(move || clock.now_ms()),
-        fetch: None,
+        fetch,
         stop,
     })
     .await?;

@@ -159,8 +159,15 @@ pub(crate) enum FederationCommand {
         /// Domain of the other node.
         domain: String,
     },
+    /// Show with whom the node federates, and what each other node may cost.
+    Policy,
     /// List the other nodes: state, queued events, refusals.
     Peers,
+    /// Find out what keeps this node from reaching another one; ends with 1 if something does.
+    Check {
+        /// Its domain.
+        domain: String,
+    },
     /// List the events that wait for another node.
     Queue {
         /// Its domain.

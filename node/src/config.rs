@@ -158,6 +158,8 @@ config! {
         deny: Vec<String> = Vec::new(),
         /// Believe the first node that speaks for a domain of which nothing is known; for testnets.
         trust_first_use: bool = false,
+        /// Authorities, in PEM, that may vouch for the HTTPS of other domains; empty: the system's.
+        ca: PathBuf = PathBuf::new(),
         /// Events of one other node that are applied in a second; the others wait.
         events_per_second: u32 = 20_000,
         /// Bytes of events of one other node in a second.

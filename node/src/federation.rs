@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::data_folder::DataFolder;
+use crate::fetch;
 
 /// Links of other nodes that wait to be served.
 const WAITING_LINKS: usize = 256;
@@ -47,7 +48,9 @@ pub(crate) async fn start(
         timing: Timing::default(),
     };
     let (clock, links) = (Arc::clone(&environment.clock), (Arc::new(quic) as _, incoming));
-    let federation = federate(services, clock, settings, identity, links, stop.clone()).await?;
+    let fetch = Some(fetch::https(&config.federation.ca)?);
+    let federation =
+        federate(services, clock, settings, identity, fetch, links, stop.clone()).await?;
     Ok(Some(federation))
 }
 

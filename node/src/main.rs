@@ -1,5 +1,6 @@
 //! The node: command line, configuration, wiring.
 
+mod check;
 mod cli;
 mod command;
 mod config;
@@ -7,6 +8,7 @@ mod control;
 mod data_folder;
 mod descriptors;
 mod federation;
+mod fetch;
 mod logging;
 mod operation;
 mod proof;

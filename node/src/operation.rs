@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use federation::trust::Fetch;
 use federation::{Domain, Federation, peer_id, trust};
 use prost::Message as _;
 use proto::auth::GetUserTokenReq;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use services::{Caller, Environment, Services};
 use store::schema;
 
-use crate::proof;
+use crate::{check, proof};
 
 /// An operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub(crate) enum Operation {
     FederationPin { domain: String, peer_id: Option<String>, addresses: Vec<String> },
     /// Lists the other nodes.
     FederationPeers,
+    /// Looks at everything on the way to another node.
+    FederationCheck { domain: String },
     /// Lists the events that wait for another node.
     FederationQueue { domain: String, limit: usize },
     /// Lists the events of other nodes that were put aside.
@@ -57,6 +60,8 @@ pub(crate) enum Operation {
 pub(crate) struct Node {
     pub(crate) services: Services,
     pub(crate) federation: Option<Federation>,
+    /// Fetches the documents of other nodes.
+    pub(crate) fetch: Fetch,
 }
 
 /// A kind of event in words.
@@ -144,6 +149,11 @@ impl Operation {
                     }
                 };
                 Ok(json!({ "peers": peers }))
+            }
+            Self::FederationCheck { domain } => {
+                let now_ms = Environment::system().clock.now_ms();
+                let found = check::check(node, &domain.parse()?, &node.fetch, now_ms).await?;
+                Ok(json!({ "domain": domain, "findings": found }))
             }
             Self::FederationQueue { domain, limit } => {
                 let view = services.store().view();

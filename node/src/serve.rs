@@ -23,6 +23,7 @@ use crate::control;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
 use crate::federation;
+use crate::fetch;
 use crate::logging;
 use crate::operation::Node;
 
@@ -173,7 +174,8 @@ async fn serve(
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
     tokio::spawn(tidy(services.clone(), stop.clone()));
     let control = tokio::spawn({
-        let node = Node { services, federation: federation.clone() };
+        let fetch = fetch::https(&config.federation.ca)?;
+        let node = Node { services, federation: federation.clone(), fetch };
         let (socket, stop) = (folder.control_socket(), stop.clone());
         async move {
             if let Err(error) = control::serve(&socket, node, stop).await {

@@ -132,8 +132,7 @@ fn log(text: &str) -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
 }
 
 fn signed_head(identity: &Identity, seq: u64, header: &[u8]) -> SignedHead {
-    let head =
-        GroupHead { group: GROUP.into(), epoch: 1, seq, hash: entry_hash(header).into() };
+    let head = GroupHead { group: GROUP.into(), epoch: 1, seq, hash: entry_hash(header).into() };
     let head = head.encode_to_vec();
     let signature = Some(identity.sign(Use::Head, &head));
     SignedHead { head: head.into(), signature }
@@ -187,10 +186,7 @@ fn names() -> Result<Vec<Value>> {
         "b b@beta.example",
         "bob@beta.example@gamma.example",
     ];
-    Ok(ids
-        .iter()
-        .map(|id| json!({ "qualified": id, "client": localise(id, &own).ok() }))
-        .collect())
+    Ok(ids.iter().map(|id| json!({ "qualified": id, "client": localise(id, &own).ok() })).collect())
 }
 
 fn vectors() -> Result<Value> {

@@ -178,7 +178,7 @@ async fn federate(
     };
     let (clock, links) = (Arc::clone(clock) as _, (Arc::new(quic) as _, incoming));
     let federation =
-        bridge::federate(services, clock, settings, identity, links, stop.clone()).await?;
+        bridge::federate(services, clock, settings, identity, None, links, stop.clone()).await?;
     Ok(Federated { federation, key })
 }
 

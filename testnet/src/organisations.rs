@@ -57,18 +57,6 @@ impl Organisation {
         self.pin(other, port).await?;
         Ok(faults)
     }
-
-    /// Events that wait for others.
-    pub(crate) async fn queued(&self) -> Result<u64> {
-        let peers = federation(&self.node, &["peers"]).await?;
-        let peers = peers["peers"].as_array().into_iter().flatten();
-        Ok(peers.filter_map(|peer| peer["queued"].as_u64()).sum())
-    }
-
-    /// An ID of one of its users or groups as clients of others see it.
-    pub(crate) fn elsewhere(&self, id: &str) -> String {
-        format!("{id}@{}", self.domain.replace('.', "_"))
-    }
 }
 
 /// Runs `entente federation …` on the data of a node.

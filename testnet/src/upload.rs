@@ -60,7 +60,12 @@ pub async fn put(client: &Client, url: reqwest::Url, body: Vec<u8>) -> Result<u1
 }
 
 /// Uploads content the way the SDKs do; returns its lasting URL.
-pub async fn upload(client: &Client, name: &str, content_type: &str, content: &[u8]) -> Result<String> {
+pub async fn upload(
+    client: &Client,
+    name: &str,
+    content_type: &str,
+    content: &[u8],
+) -> Result<String> {
     let request = initiate(content, name, content_type, -1);
     let begun = client.call("/object/initiate_multipart_upload", request).await?;
     if let Some(url) = begun["url"].as_str().filter(|url| !url.is_empty()) {

@@ -69,12 +69,14 @@ pub(crate) fn inbound(message: MsgData, own: &Domain, base: &str) -> Result<MsgD
 
 /// A link, or any other text, on its way to another node.
 pub(crate) fn link_outbound(link: String) -> String {
-    MediaAddress::of_link(&link).map_or(link, |address| address.to_url())
+    let crossed = MediaAddress::of_link(&link).map(|address| address.to_url());
+    crossed.unwrap_or(link)
 }
 
 /// A link, or any other text, that came from another node.
 pub(crate) fn link_inbound(link: String, base: &str) -> String {
-    MediaAddress::of_url(&link).map_or(link, |address| address.to_link(base))
+    let crossed = MediaAddress::of_url(&link).map(|address| address.to_link(base));
+    crossed.unwrap_or(link)
 }
 
 fn cross(mut message: MsgData, way: Way<'_>) -> Result<MsgData, BadId> {
@@ -200,7 +202,8 @@ mod tests {
     fn links_to_objects_name_their_node_outside_and_this_one_inside() {
         let (alpha, beta) = (domain("alpha.example"), domain("beta.example"));
         let hash = "ab".repeat(32);
-        let link = |base: &str| format!("{base}/object/@alpha.example/{hash}/alice/a b.png?type=image");
+        let link =
+            |base: &str| format!("{base}/object/@alpha.example/{hash}/alice/a b.png?type=image");
         let picture = |url: &str| format!(r#"{{"sourcePicture":{{"url":"{url}"}}}}"#);
         let sent = message(&picture(&link("https://chat.alpha.example/api")));
         let outside = outbound(sent, &alpha).expect("crosses");

@@ -46,8 +46,8 @@ pub(crate) use group_call::at_home;
 pub(crate) use group_send::Awaited;
 pub(crate) use head::HeadsToTell;
 pub(crate) use media::Fetching;
-pub use signature::{Judgement, Purpose};
 pub(crate) use signature::Vouched;
+pub use signature::{Judgement, Purpose};
 pub(crate) use verdict::Verdicts;
 
 /// A future on the heap.

@@ -229,7 +229,9 @@ mod tests {
             assert!(check_name_form(name).is_ok(), "{name}");
         }
         let long = "a".repeat(1_025);
-        for name in ["", "/a", "@a/b", " ", "a/../b", "..", "a/.", "a\\..\\b", "a\nb", long.as_str()] {
+        for name in
+            ["", "/a", "@a/b", " ", "a/../b", "..", "a/.", "a\\..\\b", "a\nb", long.as_str()]
+        {
             assert!(matches!(check_name_form(name), Err(ServiceError::Args(_))), "{name}");
         }
     }

@@ -86,7 +86,11 @@ pub(crate) fn run_one(
             printer.print(&result, || {
                 let line = |proof: &Value| {
                     let (first, second) = (&proof["first_seq"], &proof["second_seq"]);
-                    format!("{}\tepoch {}\t{first} / {second}", text(proof, "group"), proof["epoch"])
+                    format!(
+                        "{}\tepoch {}\t{first} / {second}",
+                        text(proof, "group"),
+                        proof["epoch"]
+                    )
                 };
                 rows(&result, "proofs").iter().map(line).collect::<Vec<_>>().join("\n")
             });
@@ -132,6 +136,37 @@ pub(crate) fn run_one(
                 Operation::FederationPin { domain, peer_id: None, addresses: Vec::new() };
             let result = run(data, &operation, printer)?;
             printer.print(&result, || format!("Unpinned {}.", text(&result, "domain")));
+        }
+        FederationCommand::Check { domain } => {
+            let result = run(data, &Operation::FederationCheck { domain }, printer)?;
+            let findings = rows(&result, "findings");
+            printer.print(&result, || {
+                let line = |finding: &Value| {
+                    let good = if finding["good"] == true { "good" } else { "BAD" };
+                    format!("{good}\t{}\t{}", text(finding, "what"), text(finding, "found"))
+                };
+                findings.iter().map(line).collect::<Vec<_>>().join("\n")
+            });
+            if findings.iter().any(|finding| finding["good"] != true) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        FederationCommand::Policy => {
+            let section = folder.config(data.config.as_deref())?.federation;
+            let budget = section.budget();
+            let result = json!({
+                "policy": section.policy,
+                "allow": section.allow,
+                "deny": section.deny,
+                "trust_first_use": section.trust_first_use,
+                "events_per_second": budget.events,
+                "event_bytes_per_second": budget.bytes,
+                "requests_per_second": budget.requests,
+            });
+            printer.print(&result, || {
+                let lines = result.as_object().into_iter().flatten();
+                lines.map(|(name, value)| format!("{name}\t{value}")).collect::<Vec<_>>().join("\n")
+            });
         }
         FederationCommand::Peers => {
             let result = run(data, &Operation::FederationPeers, printer)?;

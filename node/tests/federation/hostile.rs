@@ -74,7 +74,12 @@ impl Mallory {
     }
 
     /// Asks on the control lane.
-    pub(super) async fn ask(&self, node: &Node, origin: &str, body: request::Body) -> Result<Response> {
+    pub(super) async fn ask(
+        &self,
+        node: &Node,
+        origin: &str,
+        body: request::Body,
+    ) -> Result<Response> {
         let mut frames = self.open(node, Lane::Control).await?;
         let request = Request {
             origin: origin.into(),
@@ -305,7 +310,8 @@ async fn nobody_speaks_for_users_and_groups_of_others() -> Result {
     };
     let entry = |group: &str| {
         let header = EntryHeader { group: group.into(), epoch: 1, seq: 1, ..Default::default() };
-        let body = GroupEntry { header: header.encode_to_vec().into(), contents: Vec::new() };
+        let header = header.encode_to_vec().into();
+        let body = GroupEntry { header, contents: Vec::new(), head: None };
         event(EventKind::EventGroupEntry, &body)
     };
     let said = {
@@ -313,9 +319,12 @@ async fn nobody_speaks_for_users_and_groups_of_others() -> Result {
             session_type: 3,
             group_id: group.clone(),
             recv_id: String::new(),
+            status: 2,
             ..message("m@mallory.example", "")
         };
-        event(EventKind::EventGroupSend, &GroupSend { message: message.encode_to_vec().into() })
+        let message = message.encode_to_vec();
+        let signature = Some(mallory.identity.sign(Use::Message, &message));
+        event(EventKind::EventGroupSend, &GroupSend { message: message.into(), signature })
     };
     let unknown = Event { kind: 9_999, body: Bytes::new(), time_ms: 1 };
     let garbage = Event {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::catch_up::long;
 use super::chat::{Loop, chat, connect};
 use super::drive::{Pace, Shared, Sizes, Work};
-use super::openim::{Client, PULL, PLATFORM};
+use super::openim::{Client, PLATFORM, PULL};
 use super::options::Options;
 use super::peer::To;
 use super::report::Report;
@@ -225,8 +225,7 @@ async fn catch_up(options: &Options, progress: &ProgressBar) -> Result<Report> {
     sides.there.process()?.launch().await?;
     let up = began.elapsed();
     loop {
-        let peers =
-            crate::organisations::federation(sides.here.process()?, &["peers"]).await?;
+        let peers = crate::organisations::federation(sides.here.process()?, &["peers"]).await?;
         if peers["peers"][0]["queued"] == 0 {
             break;
         }

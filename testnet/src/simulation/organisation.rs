@@ -133,12 +133,13 @@ impl Organisation {
             policy: Policy::default(),
             first_use: false,
             budget: Budget::default(),
-        timing: Timing::default(),
+            timing: Timing::default(),
         };
         let (clock, links) = (Arc::clone(&self.clock) as _, (Arc::new(endpoint) as _, incoming));
         let identity = self.identity.clone();
         let federation =
-            bridge::federate(&services, clock, settings, identity, links, stop.clone()).await?;
+            bridge::federate(&services, clock, settings, identity, None, links, stop.clone())
+                .await?;
         self.running = Some(Running { store, services, federation, stop });
         Ok(())
     }

@@ -17,6 +17,9 @@ use crate::user::{check_length, must_exist};
 
 type Done = std::result::Result<(), Trouble>;
 
+/// Requests of users of one node that one user may have to answer.
+const MAX_WAITING: usize = 64;
+
 impl Change<'_, '_> {
     /// Tells the other user's node of a request, if that is another one.
     pub(crate) fn cross_friend_request(
@@ -71,8 +74,29 @@ impl Change<'_, '_> {
         check_length("ex", &ex, MAX_TEXT_BYTES)?;
         let to = self.local_user(&to)?;
         must_exist(self.tx, &to)?;
-        let from = self.note_profile(origin, from.unwrap_or_default())?;
+        let from = from.unwrap_or_default();
+        let id = self.user_of(origin, &from.user_id)?;
+        if !schema::FRIEND_REQUESTS.contains(self.tx, (&to, &id))? {
+            self.must_have_few_requests(origin, &to)?;
+        }
+        let from = self.note_profile(origin, from)?;
         self.as_user(&from, |change| change.request_friendship(&from, &to, message, ex))?;
+        Ok(())
+    }
+
+    /// Users of one node cannot bury somebody under requests.
+    fn must_have_few_requests(&self, origin: &Domain, to: &str) -> Result<()> {
+        let mut waiting = 0;
+        for row in schema::FRIEND_REQUESTS.scan(self.tx, to) {
+            let ((_, from), request) = row?;
+            let theirs =
+                request.handle_result == WAITING && home_of(&from).as_ref() == Some(origin);
+            waiting += usize::from(theirs);
+            if waiting >= MAX_WAITING {
+                let most = format!("{to} has {MAX_WAITING} unanswered requests of {origin}");
+                return Err(ServiceError::denied(most));
+            }
+        }
         Ok(())
     }
 

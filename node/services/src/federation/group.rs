@@ -14,8 +14,8 @@ use proto::federation::{
 use proto::qualified::{Domain, home_of, is_remote, qualify};
 use proto::sdkws::{GroupInfo, MsgData};
 use sha2::{Digest as _, Sha256};
-use store::record::{GroupLog, Member, Number, Queued};
 use store::group_log::entry_hash;
+use store::record::{GroupLog, Member, Number, Queued};
 use store::{Read, StoreError, View, message_log, outbox, schema};
 
 use crate::border::{bare, link_outbound};
@@ -231,11 +231,7 @@ impl Change<'_, '_> {
     }
 
     /// The signature of the author's node over a message that was just stored.
-    fn author_signature(
-        &self,
-        conversation: &str,
-        message: &MsgData,
-    ) -> Result<Option<Signature>> {
+    fn author_signature(&self, conversation: &str, message: &MsgData) -> Result<Option<Signature>> {
         if message.seq <= 0 || !is_remote(&message.send_id) {
             return Ok(None);
         }

@@ -157,8 +157,8 @@ impl Change<'_, '_> {
         }
         let message = as_members_send(message);
         // What is signed is what the others get: byte for byte.
-        let sound = vouched.contains(&digest(&content))
-            && border::bare(message.clone(), &own)? == content;
+        let sound =
+            vouched.contains(&digest(&content)) && border::bare(message.clone(), &own)? == content;
         let Some(signature) = event.signature.filter(|_| sound) else {
             return Err(Trouble::Bad("the signature of the author's node does not hold".into()));
         };

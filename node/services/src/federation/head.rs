@@ -221,9 +221,7 @@ impl Services {
         };
         let complete = headers.len() as u64 == second.seq - first.seq;
         let signature = other.signature.clone().unwrap_or_default();
-        if there == first.hash
-            || !complete
-            || !self.has_signed_head(&home, &other.head, &signature)
+        if there == first.hash || !complete || !self.has_signed_head(&home, &other.head, &signature)
         {
             return Ok(None);
         }

@@ -153,8 +153,7 @@ impl Services {
         let mut pause = PAUSE;
         let mut tries = 0;
         loop {
-            let mut file =
-                File::options().create(true).append(true).open(part).await?;
+            let mut file = File::options().create(true).append(true).open(part).await?;
             wanted.offset = file.metadata().await?.len();
             let error = match self.download_rest(domain, wanted, &mut file).await {
                 Err(error @ ServiceError::Unreachable(_)) => error,

@@ -50,9 +50,8 @@ pub fn check(
         if entry_hash(header) != hash {
             return Err("the entries do not lead up to the second head");
         }
-        hash = EntryHeader::decode(header.clone())
-            .map_err(|_| "an entry does not decode")?
-            .previous;
+        hash =
+            EntryHeader::decode(header.clone()).map_err(|_| "an entry does not decode")?.previous;
     }
     if hash == first.hash {
         return Err("the heads agree: they are of one history");

@@ -6,10 +6,10 @@ use proto::federation::{
 };
 use proto::qualified::{Domain, home_of, is_remote, localise};
 use proto::sdkws::{GroupInfo, MsgData};
+use store::group_log::entry_hash;
 use store::record::{
     Conversation, ConversationHead, Group, GroupReplica, MessageMarks, Present, Revoke,
 };
-use store::group_log::entry_hash;
 use store::version_log::{Change as What, List};
 use store::{Append, schema};
 

@@ -87,7 +87,9 @@ impl Services {
                     }
                 }
                 Ok(EventKind::EventGroupSend) => {
-                    if let Ok(GroupSend { message, signature }) = GroupSend::decode(event.body.clone()) {
+                    if let Ok(GroupSend { message, signature }) =
+                        GroupSend::decode(event.body.clone())
+                    {
                         self.vouch_message(None, &message, signature.as_ref(), &mut vouched);
                     }
                 }

@@ -15,10 +15,10 @@ use store::schema;
 use super::folder::{blocking, create_folder, rename};
 use super::part::{PartWriter, upload_folder};
 use super::upload::{Assembled, content_path, form_file_size, must_have_few_uploads};
-use super::{check_labels, check_name, point};
+use super::{Stored, check_labels, check_name, point};
+use crate::Services;
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
-use crate::Services;
 
 /// How long a form is valid.
 const FORM_MS: i64 = 10 * 60_000;

@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::assembly::part_range;
 use super::folder::{Objects, TempFile, blocking, create_folder};
-use crate::error::{Result, ServiceError};
 use crate::Services;
+use crate::error::{Result, ServiceError};
 
 /// What a link for one part of an upload says.
 #[derive(Debug, Clone, Copy)]

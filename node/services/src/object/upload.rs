@@ -18,9 +18,9 @@ use super::assembly::{assemble, part_count};
 use super::folder::{Held, Objects, blocking};
 use super::part::upload_folder;
 use super::{MAX_PARTS, Stored, check_labels, check_name, part_size, point, stored};
+use crate::Services;
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
-use crate::Services;
 
 /// How long an upload may take.
 const UPLOAD_MS: i64 = 7 * 86_400_000;
