@@ -2,8 +2,6 @@
 
 mod upload;
 
-use anyhow::Context as _;
-use serde_json::{Value, json};
 use testnet::upload::{PART, complete, hash, initiate, md5, part_md5s, part_url, put, upload};
 use testnet::{Client, Result};
 
