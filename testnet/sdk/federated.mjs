@@ -24,7 +24,29 @@ async function refused(work) {
   throw new Error('it was not refused');
 }
 
+const PNG = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M/wHwAEBgIApD5fRAAAAABJRU5ErkJggg==',
+  'base64',
+);
+
 export async function federated({ check, alice, bob, carol, nodes, tokens }) {
+  const picture = (device) => {
+    const info = { uuid: 'p1', type: 'image/png', size: PNG.length, width: 1, height: 1, url: '' };
+    return device.run('createImageMessageByFile', {
+      sourcePicture: info,
+      bigPicture: info,
+      snapshotPicture: info,
+      sourcePath: '',
+      file: nodes.file(PNG, 'dot.png', 'image/png'),
+    });
+  };
+  /** Whether a device gets the picture, and from its own node. */
+  const fetched = async (device, node, { pictureElem }) => {
+    const { url } = pictureElem.sourcePicture;
+    const back = Buffer.from(await (await fetch(url)).arrayBuffer());
+    const snapshot = await fetch(pictureElem.snapshotPicture.url);
+    return [url.startsWith(nodes.home(node).api), back.equals(PNG), snapshot.status];
+  };
   const chatOfAlice = `si_alice_${form.bob}`;
   const chatOfBob = `si_${form.alice}_bob`;
   const history = async (device, conversationID, count = 20) => {
@@ -176,6 +198,12 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
     return [revoked.revokerID, revoked.clientMsgID === sent.clientMsgID];
   });
 
+  await check('a picture is fetched from the own node', async () => {
+    const message = await picture(alice);
+    const sent = await alice.run('sendMessage', { recvID: form.bob, groupID: '', message });
+    return fetched(bob, 'beta', await bob.receive(sent.clientMsgID));
+  });
+
   await check('typing is shown', async () => {
     await bob.forget();
     await alice.run('changeInputStates', { conversationID: chatOfAlice, focus: true });
@@ -259,6 +287,16 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
       }
     }
     return texts;
+  });
+
+  await check('a picture of a member reaches everybody through the own node', async () => {
+    const message = await picture(bob);
+    const sent = await bob.run('sendMessage', { recvID: '', groupID: at(bob), message });
+    const [atAlice, atCarol] = [alice, carol].map((device) => device.receive(sent.clientMsgID));
+    return [
+      await fetched(alice, 'alpha', await atAlice),
+      await fetched(carol, 'gamma', await atCarol),
+    ];
   });
 
   await check('seqs and order are the same everywhere', async () => {

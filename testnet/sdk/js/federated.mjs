@@ -31,5 +31,7 @@ async function fresh(device) {
   return other;
 }
 
-await federated({ check, ...devices, tokens, nodes: { ...nodes, fresh } });
+const file = (bytes, name, type) => new File([bytes], name, { type });
+
+await federated({ check, ...devices, tokens, nodes: { ...nodes, fresh, file } });
 process.exit((await report.finish(new URL('./federated.json', import.meta.url))) ? 0 : 1);

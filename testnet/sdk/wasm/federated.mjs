@@ -38,7 +38,10 @@ async function fresh({ userID, home }) {
   return other;
 }
 
-await federated({ check, ...devices, tokens, nodes: { ...nodes, fresh } });
+/** What the page makes a file of. */
+const file = (bytes, name, type) => ({ fileBytes: [...bytes], name, type });
+
+await federated({ check, ...devices, tokens, nodes: { ...nodes, fresh, file } });
 const fine = await report.finish(new URL('./federated.json', import.meta.url));
 await browser.close();
 process.exit(fine ? 0 : 1);
