@@ -10,6 +10,10 @@ use serde_json::Value;
 use crate::up::relay::{self, Faults};
 use crate::{Process, Result};
 
+/// The address that a node behind relays tells of itself: nobody can go around the relays.
+pub(crate) const ELSEWHERE: (&str, &str) =
+    ("ENTENTE_FEDERATION_ADDRESSES", "/ip4/127.0.0.1/udp/9/quic-v1");
+
 /// An organisation and its node.
 pub(crate) struct Organisation {
     pub(crate) domain: String,

@@ -1,9 +1,39 @@
 use std::time::Duration;
 
+use prost::Message as _;
 use serde_json::json;
 use testnet::{Push, Result, Wire};
 
 use super::{ALICE, BOB, CHAT_AT_ALPHA, CHAT_AT_BETA, Pair, until};
+
+/// Opcode of a message.
+const SEND: i32 = 1003;
+
+#[tokio::test]
+async fn messages_keep_their_order_while_the_other_node_is_asked() -> Result {
+    let pair = Pair::start().await?;
+    let mut at_alice = pair.alice.connect(Wire::JSON).await?;
+    let mut asked = Vec::new();
+    for n in 0..60 {
+        let message = testnet::text_message("alice", BOB, &n.to_string());
+        asked.push(at_alice.ask(SEND, message.encode_to_vec()).await?);
+    }
+    for asked in asked {
+        assert_eq!(at_alice.answer(&asked).await?.err_code, 0);
+    }
+    pair.settle().await?;
+    let expected: Vec<String> =
+        (0..60).map(|n| json!({ "content": n.to_string() }).to_string()).collect();
+    let mut at_bob = pair.bob.connect(Wire::JSON).await?;
+    for seen in [
+        at_alice.history_from(CHAT_AT_ALPHA, 1).await?,
+        at_bob.history_from(CHAT_AT_BETA, 1).await?,
+    ] {
+        let texts = seen.iter().map(|m| String::from_utf8_lossy(&m.content).into_owned());
+        assert_eq!(texts.collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}
 
 #[tokio::test]
 async fn messages_arrive_once_and_in_order_both_ways() -> Result {

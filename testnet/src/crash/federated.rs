@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::Report;
-use crate::organisations::{Organisation, federation};
+use crate::organisations::{ELSEWHERE, Organisation, federation};
 use crate::random::Random;
 use crate::up::relay::Faults;
 use crate::{Client, Process, Result, Wire, text_message};
@@ -80,7 +80,7 @@ impl World {
     async fn start(server: &Path, count: usize) -> Result<Self> {
         let mut organisations = Vec::new();
         for index in 0..count {
-            let variables = [("ENTENTE_LOG_LEVEL", "error")];
+            let variables = [("ENTENTE_LOG_LEVEL", "error"), ELSEWHERE];
             organisations.push(Organisation::prepare(server, index, &variables).await?);
         }
         let mut links = Vec::new();

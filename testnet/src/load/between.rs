@@ -22,7 +22,7 @@ use super::target::Target;
 use super::text::Texts;
 use super::{group, pacer, population, pull};
 use crate::Result;
-use crate::organisations::Organisation;
+use crate::organisations::{ELSEWHERE, Organisation, federation};
 use crate::up::relay::Faults;
 use crate::upload::upload;
 
@@ -73,12 +73,15 @@ impl<'a> Sides<'a> {
     async fn start(options: &'a Options, progress: &'a ProgressBar, counted: bool) -> Result<Self> {
         progress.set_message("starting two nodes");
         // What two nodes can do, not what one lets the other do.
-        let variables = [
+        let mut variables = vec![
             ("ENTENTE_LOG_LEVEL", "warn"),
             ("ENTENTE_WS_MAX_CONNECTIONS", "200000"),
             ("ENTENTE_FEDERATION_EVENTS_PER_SECOND", "1000000"),
             ("ENTENTE_FEDERATION_EVENT_BYTES_PER_SECOND", "2000000000"),
         ];
+        if counted {
+            variables.push(ELSEWHERE);
+        }
         let mut sides = Vec::new();
         for index in 0..2 {
             sides.push(Organisation::prepare(&options.server, index, &variables).await?);
@@ -225,7 +228,7 @@ async fn catch_up(options: &Options, progress: &ProgressBar) -> Result<Report> {
     sides.there.process()?.launch().await?;
     let up = began.elapsed();
     loop {
-        let peers = crate::organisations::federation(sides.here.process()?, &["peers"]).await?;
+        let peers = federation(sides.here.process()?, &["peers"]).await?;
         if peers["peers"][0]["queued"] == 0 {
             break;
         }

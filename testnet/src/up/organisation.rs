@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::peers_of;
 use crate::Result;
+use crate::organisations::ELSEWHERE;
 use crate::rest::{Admin, Client, Rest};
 
 /// Time a node gets to become ready or to stop.
@@ -118,6 +119,7 @@ impl Organisation {
             .args(["--ws", &format!("127.0.0.1:{}", self.port + 1)])
             .args(["--domain", &self.domain])
             .args(["--federation", &self.federation_address().to_string()])
+            .env(ELSEWHERE.0, ELSEWHERE.1)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -5,6 +5,7 @@
 //! outbox, and a refusal comes later, as a tip.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use proto::federation::{MaySend, Withdraw, request, response};
 use proto::qualified::{Domain, home_of, qualify};
 use proto::sdkws::MsgData;
 use store::schema;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::Services;
 use crate::conversation_id::SINGLE;
@@ -37,6 +39,29 @@ pub(crate) struct Verdicts {
     given: Mutex<HashMap<(String, String), i64>>,
     /// Nodes that did not answer: until when they are not asked.
     silent: Mutex<HashMap<Domain, i64>>,
+    /// Pairs for which the other node is being asked, and their messages that wait meanwhile.
+    asking: Mutex<HashMap<(String, String), Arc<Row>>>,
+}
+
+/// Whose turn it is among the messages of a pair: first come, first served.
+type Row = tokio::sync::Mutex<()>;
+
+/// The turn of one message. Those behind it wait until this is dropped, so that none overtakes it.
+pub(crate) struct Turn {
+    services: Services,
+    pair: (String, String),
+    place: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.place = None;
+        let mut asking = self.services.inner.verdicts.asking.lock();
+        // Nobody but the map knows the row: nobody waits in it.
+        if asking.get(&self.pair).is_some_and(|row| Arc::strong_count(row) == 1) {
+            asking.remove(&self.pair);
+        }
+    }
 }
 
 fn remember<K: Eq + std::hash::Hash>(map: &Mutex<HashMap<K, i64>>, key: K, until: i64) {
@@ -49,19 +74,41 @@ fn remember<K: Eq + std::hash::Hash>(map: &Mutex<HashMap<K, i64>>, key: K, until
 
 impl Services {
     /// Refuses a message to a user of another node that would be refused there.
-    pub(crate) async fn check_elsewhere(&self, message: &MsgData) -> Result<()> {
-        let (from, to) = (message.send_id.as_str(), message.recv_id.as_str());
+    ///
+    /// Whoever gets a turn keeps it until the message is stored: messages of a pair stay in the
+    /// order in which they came, however long the other node takes to answer.
+    pub(crate) async fn check_elsewhere(&self, message: &MsgData) -> Result<Option<Turn>> {
+        let pair = (message.send_id.clone(), message.recv_id.clone());
+        let row = {
+            let mut asking = self.inner.verdicts.asking.lock();
+            if !asking.contains_key(&pair) && self.is_taken(&pair) {
+                return Ok(None);
+            }
+            Arc::clone(asking.entry(pair.clone()).or_default())
+        };
+        let place = Some(row.lock_owned().await);
+        let turn = Turn { services: self.clone(), pair, place };
+        self.ask_elsewhere(&turn.pair).await?;
+        Ok(Some(turn))
+    }
+
+    /// Whether the receiver is known to take messages of the sender.
+    fn is_taken(&self, pair: &(String, String)) -> bool {
+        self.inner.verdicts.taken.lock().get(pair).is_some_and(|until| self.now() < *until)
+    }
+
+    async fn ask_elsewhere(&self, pair: &(String, String)) -> Result<()> {
+        let (from, to) = (pair.0.as_str(), pair.1.as_str());
         let (Some(own), Some(domain)) = (self.domain(), home_of(to)) else {
             return Err(ServiceError::not_found(format!("no user {to}")));
         };
         if !schema::USERS.contains(&self.store().view(), from)? {
             return Err(ServiceError::not_found(format!("no user {from}")));
         }
-        let verdicts = &self.inner.verdicts;
-        let pair = (from.to_owned(), to.to_owned());
-        if verdicts.taken.lock().get(&pair).is_some_and(|until| self.now() < *until) {
+        if self.is_taken(pair) {
             return Ok(());
         }
+        let verdicts = &self.inner.verdicts;
         self.must_be_known(to).await?;
         if verdicts.silent.lock().get(&domain).is_some_and(|until| self.now() < *until) {
             return Ok(());
@@ -72,7 +119,7 @@ impl Services {
             Ok(Ok(answer)) => {
                 if let Some(response::Body::SendVerdict(verdict)) = answer.body {
                     let valid = verdict.valid_ms.clamp(0, MOST_VALID_MS);
-                    remember(&verdicts.taken, pair, self.now() + valid);
+                    remember(&verdicts.taken, pair.clone(), self.now() + valid);
                 }
                 Ok(())
             }

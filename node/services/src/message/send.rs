@@ -93,9 +93,10 @@ impl Services {
         if message.session_type == GROUP && is_remote(&message.group_id) && !unstored {
             return self.send_to_home(caller, message, sending).await;
         }
+        let mut turn = None;
         if message.session_type == SINGLE && is_remote(&message.recv_id) {
             if !unstored {
-                self.check_elsewhere(&message).await?;
+                turn = self.check_elsewhere(&message).await?;
             }
         } else {
             let view = self.store().view();
@@ -112,6 +113,7 @@ impl Services {
         let sent = Arc::clone(&message);
         let (response, to_all) =
             self.change(caller, move |change| store(change, &sent, sending)).await?;
+        drop(turn);
         if to_all {
             tokio::spawn(self.clone().mark_everybody(message.group_id.clone()));
         }
