@@ -110,9 +110,12 @@ pub fn check_name_form(name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(ServiceError::args("name is empty"));
     }
-    // What begins with @ is with another node.
-    if name.starts_with(['/', '@']) {
-        return Err(ServiceError::args("name cannot start with `/` or `@`"));
+    if name.starts_with('/') {
+        return Err(ServiceError::args("name cannot start with `/`"));
+    }
+    // Such names are of objects of other nodes.
+    if name.starts_with('@') {
+        return Err(ServiceError::args("name cannot start with `@`"));
     }
     if name.trim().is_empty() {
         return Err(ServiceError::args("name is blank"));
