@@ -18,7 +18,6 @@ use crate::cli::{ConfigCommand, Data, UserCommand};
 use crate::config::{self, Config};
 use crate::control;
 use crate::data_folder::DataFolder;
-use crate::fetch;
 use crate::operation::{Node, Operation};
 use crate::serve::{open_store, settings};
 
@@ -218,8 +217,8 @@ fn run_at(
     let result = runtime.block_on(async {
         let settings = settings(folder, &config, config.federation.domain()?);
         let services = Services::new(store.clone(), settings, Environment::system());
-        let fetch = fetch::https(&config.federation.ca)?;
-        let node = Node { services, federation: None, fetch };
+        let ca = config.federation.ca.clone();
+        let node = Node { services, federation: None, ca };
         operation.clone().run(&node, &mut progress).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

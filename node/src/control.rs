@@ -28,12 +28,8 @@ enum Line {
     Failed(String),
 }
 
-/// Serves operations on `socket` until `stop`.
-pub(crate) async fn serve(
-    socket: &Path,
-    node: Node,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+/// Listens on `socket`; inside a runtime.
+pub(crate) fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     // Whoever holds the lock of the data folder owns the socket: one left behind is stale.
     if socket.exists() {
         fs::remove_file(socket).with_context(|| format!("cannot remove {}", socket.display()))?;
@@ -41,6 +37,16 @@ pub(crate) async fn serve(
     let listener = UnixListener::bind(socket)
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves operations until `stop`.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    socket: &Path,
+    node: Node,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     loop {
         let (stream, _) = tokio::select! {
             () = stop.cancelled() => break,

@@ -23,7 +23,6 @@ use crate::control;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
 use crate::federation;
-use crate::fetch;
 use crate::logging;
 use crate::operation::Node;
 
@@ -171,14 +170,21 @@ async fn serve(
     // Half-open handshakes get room of their own beside those who are logged in.
     let room = connections.ws.saturating_add(connections.handshakes);
     let sockets = client_api::serve(ws, port(tls, key, room)?, gateway.clone());
+    // Before anybody can see that the node serves: commands find it from then on.
+    let socket = folder.control_socket();
+    let commands = control::listen(&socket);
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
     tokio::spawn(tidy(services.clone(), stop.clone()));
     let control = tokio::spawn({
-        let fetch = fetch::https(&config.federation.ca)?;
-        let node = Node { services, federation: federation.clone(), fetch };
-        let (socket, stop) = (folder.control_socket(), stop.clone());
+        let ca = config.federation.ca.clone();
+        let node = Node { services, federation: federation.clone(), ca };
+        let stop = stop.clone();
         async move {
-            if let Err(error) = control::serve(&socket, node, stop).await {
+            let served = match commands {
+                Ok(commands) => control::serve(commands, &socket, node, stop).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
                 tracing::warn!(error = format!("{error:#}"), "no control socket");
             }
         }

@@ -34,6 +34,8 @@ const PAIRS: usize = 100;
 const WINDOW: usize = 16;
 /// Messages of the newest page of a chat, as the apps ask.
 const PAGE: i64 = 20;
+/// How long the way is cut while a file is fetched: the connection ends, the fetching does not.
+const CUT: Duration = Duration::from_secs(15);
 /// Longest time for anything to arrive.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -348,13 +350,19 @@ async fn file(options: &Options, progress: &ProgressBar) -> Result<Report> {
             }
             sides.back.set_cut(true);
             sides.forth.set_cut(true);
-            tokio::time::sleep(Duration::from_secs(40)).await;
+            tokio::time::sleep(CUT).await;
             sides.back.set_cut(false);
             sides.forth.set_cut(false);
         }
         let answer = fetching.await??;
         let took = began.elapsed().as_secs_f64();
-        let location = answer.headers().get("location").context("no content")?.to_str()?;
+        let Some(location) = answer.headers().get("location") else {
+            let what = if cut { "the file, with a cut" } else { "the file" };
+            report.fault(format!("{what}: {} {}", answer.status(), answer.text().await?));
+            sides.stop().await?;
+            continue;
+        };
+        let location = location.to_str()?;
         let whole = there.client.rest.http().get(location).send().await?.bytes().await?;
         if whole != content {
             report.fault("the content is another one".to_owned());
