@@ -15,10 +15,7 @@ pub(crate) async fn ask(
     domain: &Domain,
     body: request::Body,
 ) -> Result<Response, FederationError> {
-    shared.settings.policy.check(domain)?;
-    let (key, addresses) = shared.trust.route(domain).await?;
-    let link = shared.transport.open(key, addresses, Lane::Control).await?;
-    let mut frames = frames(link, MAX_CONTROL_FRAME);
+    let mut frames = frames(shared.open(domain, Lane::Control).await?, MAX_CONTROL_FRAME);
     let request = Request {
         origin: shared.settings.domain.to_string(),
         audience: domain.to_string(),
@@ -54,8 +51,7 @@ async fn answer(
 ) -> Result<Response, FederationError> {
     let request: Request = receive(frames, shared.settings.timing.answer).await?;
     let Request { origin, audience, document, body } = request;
-    let origin = shared.origin(&origin, &audience)?;
-    shared.admit_request(&origin, &key, document).await?;
+    let origin = shared.admit_request((&origin, &audience), &key, document).await?;
     let Some(body) = body else {
         return Err(FederationError::Protocol("a request that this node does not know".into()));
     };

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use proto::federation::{MediaAnswer, MediaRequest};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::frame::{MAX_CONTROL_FRAME, frames, receive, send};
 use crate::shared::Shared;
 use crate::transport::{Incoming, Lane};
-use crate::{Domain, FederationError};
+use crate::{Content, Domain, FederationError};
 
 /// Bytes sent at once.
 const CHUNK_BYTES: usize = 64 * 1_024;
@@ -18,7 +18,7 @@ pub struct Media {
     /// What that node says of it.
     pub answer: MediaAnswer,
     /// The bytes from the one that was asked for on, if the answer is not a refusal.
-    pub bytes: Box<dyn AsyncRead + Send + Unpin>,
+    pub bytes: Content,
 }
 
 /// Asks the node of `domain` for content.
@@ -27,10 +27,7 @@ pub(crate) async fn open(
     domain: &Domain,
     request: MediaRequest,
 ) -> Result<Media, FederationError> {
-    shared.settings.policy.check(domain)?;
-    let (key, addresses) = shared.trust.route(domain).await?;
-    let link = shared.transport.open(key, addresses, Lane::Media).await?;
-    let mut frames = frames(link, MAX_CONTROL_FRAME);
+    let mut frames = frames(shared.open(domain, Lane::Media).await?, MAX_CONTROL_FRAME);
     let request = MediaRequest {
         origin: shared.settings.domain.to_string(),
         audience: domain.to_string(),
@@ -54,15 +51,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(),
     let mut frames = frames(incoming.link, MAX_CONTROL_FRAME);
     let patience = shared.settings.timing.answer;
     let request: MediaRequest = receive(&mut frames, patience).await?;
-    let admitted = async {
-        let origin = shared.origin(&request.origin, &request.audience)?;
-        shared.admit_request(&origin, &incoming.peer, request.document.clone()).await?;
-        Ok(origin)
-    };
-    let origin = match admitted.await {
+    let ends = (request.origin.as_str(), request.audience.as_str());
+    let origin = match shared.admit_request(ends, &incoming.peer, request.document.clone()).await {
         Ok(origin) => origin,
         Err(error) => {
-            let error: FederationError = error;
             let refusal = MediaAnswer { bye: error.bye(), ..MediaAnswer::default() };
             send(&mut frames, &refusal).await?;
             return Err(error);

@@ -98,9 +98,7 @@ impl Outgoing {
     ) -> Result<std::convert::Infallible, FederationError> {
         let shared = &self.shared;
         self.peer.set_state(LinkState::Connecting);
-        shared.settings.policy.check(&self.destination)?;
-        let (key, addresses) = shared.trust.route(&self.destination).await?;
-        let link = shared.transport.open(key, addresses, Lane::Events).await?;
+        let link = shared.open(&self.destination, Lane::Events).await?;
         let mut frames = frames(link, MAX_EVENTS_FRAME);
         let (head, epoch) = {
             let view = shared.store.view();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::policy::Policy;
-use crate::transport::{Lane, Transport};
+use crate::transport::{Lane, Link, Transport};
 use crate::trust::Trust;
 use crate::{Budget, Domain, FederationError, PublicKey, Rules};
 
@@ -103,16 +103,29 @@ impl Shared {
         Ok(origin)
     }
 
-    /// As [`admit`](Self::admit), for one request, which the budget of the other node must allow.
+    /// Opens a link to the node of `domain`.
+    pub(crate) async fn open(
+        &self,
+        domain: &Domain,
+        lane: Lane,
+    ) -> Result<Box<dyn Link>, FederationError> {
+        self.settings.policy.check(domain)?;
+        let (key, addresses) = self.trust.route(domain).await?;
+        Ok(self.transport.open(key, addresses, lane).await?)
+    }
+
+    /// The domain that asks, as [`origin`](Self::origin) and [`admit`](Self::admit) let it in, if
+    /// its budget has room for a request.
     pub(crate) async fn admit_request(
         &self,
-        origin: &Domain,
+        (origin, audience): (&str, &str),
         key: &PublicKey,
         document: Option<SignedDocument>,
-    ) -> Result<(), FederationError> {
-        self.admit(origin, key, document).await?;
-        if self.peer(origin).may_ask() {
-            return Ok(());
+    ) -> Result<Domain, FederationError> {
+        let origin = self.origin(origin, audience)?;
+        self.admit(&origin, key, document).await?;
+        if self.peer(&origin).may_ask() {
+            return Ok(origin);
         }
         let reason = "too many requests; later".to_owned();
         Err(FederationError::Bye { code: ByeCode::ByeBusy, reason })

@@ -133,7 +133,7 @@ pub fn check_name_form(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_labels(content_type: &str, cause: &str) -> Result<()> {
+pub(crate) fn check_labels(content_type: &str, cause: &str) -> Result<()> {
     for (what, label) in [("contentType", content_type), ("cause", cause)] {
         if label.len() > MAX_LABEL_BYTES || label.chars().any(char::is_control) {
             return Err(ServiceError::args(format!(
@@ -201,9 +201,14 @@ pub(crate) fn point(tx: &mut Tx<'_>, name: &str, object: &Object) -> Result<Opti
     schema::OBJECTS.put(tx, name, object);
     schema::OBJECT_NAMES.put(tx, (&object.key, name), &Present {});
     let Some(before) = before.filter(|before| before.key != object.key) else { return Ok(None) };
-    schema::OBJECT_NAMES.delete(tx, (&before.key, name));
-    let named = schema::OBJECT_NAMES.scan(tx, before.key.as_str()).next().is_some();
-    Ok((!named).then_some(before.key))
+    unname(tx, before.key, name)
+}
+
+/// Takes a name from content; returns the key if the content has no name any more.
+pub(crate) fn unname(tx: &mut Tx<'_>, key: String, name: &str) -> Result<Option<String>> {
+    schema::OBJECT_NAMES.delete(tx, (&key, name));
+    let named = schema::OBJECT_NAMES.scan(tx, key.as_str()).next().is_some();
+    Ok((!named).then_some(key))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
+use crate::object::blocking;
 
 /// Bytes of entries in one answer.
 const MAX_BYTES: usize = 180 * 1_024;
@@ -88,15 +89,14 @@ impl Services {
         let (last, group_id) = (part.last, group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
         let (services, from) = (self.clone(), home.clone());
-        let checked = tokio::task::spawn_blocking(move || {
+        let (part, vouched) = blocking(move || {
             let mut vouched = Vouched::default();
             for entry in &part.entries {
                 services.vouch_entry(&from, entry, &mut vouched);
             }
-            (part, vouched)
-        });
-        let (part, vouched) =
-            checked.await.map_err(|error| ServiceError::Internal(error.to_string()))?;
+            Ok((part, vouched))
+        })
+        .await?;
         self.change(&caller, move |change| {
             change.take_log(&home, part, &vouched).map_err(Trouble::of_an_answer)?;
             let replica = schema::GROUP_REPLICAS.get(change.tx, &group_id)?;

@@ -21,6 +21,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
+use crate::object::blocking;
 
 /// Time in which new heads are gathered before they are shown to others.
 const GATHER: Duration = Duration::from_secs(2);
@@ -166,14 +167,14 @@ impl Services {
             return Err(ServiceError::args("too many heads"));
         }
         let services = self.clone();
-        let looked = tokio::task::spawn_blocking(move || {
+        let found = blocking(move || {
             let mut found = Vec::new();
             for head in heads.heads {
                 found.extend(services.contradiction(head)?);
             }
-            Ok::<_, ServiceError>(found)
-        });
-        let found = looked.await.map_err(|error| ServiceError::Internal(error.to_string()))??;
+            Ok(found)
+        })
+        .await?;
         if found.is_empty() {
             return Ok(());
         }

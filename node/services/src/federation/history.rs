@@ -17,6 +17,7 @@ use crate::change::Change;
 use crate::conversation_id::{self, GROUP};
 use crate::error::{Result, ServiceError};
 use crate::message;
+use crate::object::blocking;
 
 /// Messages in one answer, and their bytes.
 const MAX_MESSAGES: i64 = 500;
@@ -136,12 +137,11 @@ impl Services {
         let (id, group_id) = (id.to_owned(), group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
         let services = self.clone();
-        let checked = tokio::task::spawn_blocking(move || {
+        let (history, vouched) = blocking(move || {
             let vouched = services.vouch_past(&home, &history.messages);
-            (history, vouched)
-        });
-        let (history, vouched) =
-            checked.await.map_err(|error| ServiceError::Internal(error.to_string()))?;
+            Ok((history, vouched))
+        })
+        .await?;
         self.change(&caller, move |change| {
             let kept = change.keep_history(&id, &group_id, reached, last, history, &vouched);
             kept.map_err(Trouble::of_an_answer)?;

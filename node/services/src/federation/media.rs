@@ -24,7 +24,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::border::MediaAddress;
 use crate::error::{Result, ServiceError};
-use crate::object::{blocking, create_folder, point, rename, sha256_of};
+use crate::object::{blocking, check_labels, create_folder, point, rename, sha256_of, unname};
 
 /// Before the name of an object of another node.
 const ELSEWHERE: char = '@';
@@ -205,8 +205,8 @@ impl Services {
             left = left.saturating_sub(read as u64);
         }
         file.sync_all().await?;
-        let checked = content_type.len() <= 256 && !content_type.chars().any(char::is_control);
-        Ok(if checked { content_type } else { String::new() })
+        let sound = check_labels(&content_type, "").is_ok();
+        Ok(if sound { content_type } else { String::new() })
     }
 
     /// Gives what was fetched its place, if it is what was asked for.
@@ -246,9 +246,7 @@ impl Services {
             let unnamed = self
                 .change(&Caller::node(""), move |change| {
                     schema::OBJECTS.delete(change.tx, &name);
-                    schema::OBJECT_NAMES.delete(change.tx, (&key, &name));
-                    let named = schema::OBJECT_NAMES.scan(change.tx, key.as_str()).next().is_some();
-                    Ok((!named).then_some(key))
+                    unname(change.tx, key, &name)
                 })
                 .await?;
             self.remove_content(unnamed).await?;

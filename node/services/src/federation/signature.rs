@@ -12,10 +12,12 @@ use proto::sdkws::MsgData;
 use store::StoreError;
 use store::group_log::entry_hash;
 
+use super::as_of_the_store;
 use super::group::digest;
 use super::head::head_of;
 use crate::Services;
 use crate::notification::is_system;
+use crate::object::blocking;
 
 /// What a signature of a node is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +67,11 @@ impl Services {
             return Ok((events, Vouched::default()));
         }
         let (services, home) = (self.clone(), home.clone());
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = blocking(move || {
             let vouched = services.vouch(&home, events.iter().map(|(_, event)| event));
-            (events, vouched)
+            Ok((events, vouched))
         });
-        checked.await.map_err(|error| StoreError::Engine(error.to_string()))
+        checked.await.map_err(as_of_the_store)
     }
 
     /// Checks the signatures in events of the node of `home`.

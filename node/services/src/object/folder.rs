@@ -172,13 +172,13 @@ fn is_plain(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Runs blocking work on files.
+/// Runs work that blocks, on files or with much to compute, beside the tasks of the runtime.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
-        Err(error) => Err(ServiceError::Internal(format!("work on a file: {error}"))),
+        Err(error) => Err(ServiceError::Internal(format!("blocking work: {error}"))),
     }
 }
 
