@@ -102,7 +102,7 @@ pub async fn quic(address: SocketAddr) -> Result<Answer, FederationError> {
 mod tests {
     use super::*;
     use crate::identity::Identity;
-    use crate::transport::{Limits, Quic};
+    use crate::transport::{Endpoint, Quic};
 
     #[tokio::test]
     async fn a_node_answers_and_a_silent_port_does_not() {
@@ -110,7 +110,7 @@ mod tests {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let stop = tokio_util::sync::CancellationToken::new();
         let identity = Identity::new([3; 32], 0);
-        let node = Quic::start(&identity, listen, Limits::default(), links, stop.clone())
+        let node = Quic::start(&identity, Endpoint::on(listen), links, stop.clone())
             .await
             .expect("listens");
         let port = node.addresses()[0].split('/').nth(4).and_then(|port| port.parse().ok());

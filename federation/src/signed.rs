@@ -19,6 +19,8 @@ pub enum Use {
     Message,
     /// How far the log of a group has come.
     Head,
+    /// Who may become the home of a group.
+    Mandate,
 }
 
 impl Use {
@@ -28,6 +30,7 @@ impl Use {
             Self::Batch => "batch",
             Self::Message => "message",
             Self::Head => "head",
+            Self::Mandate => "mandate",
         }
     }
 

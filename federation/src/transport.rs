@@ -3,6 +3,7 @@
 //! Everything above this seam works the same over QUIC and over simulated links.
 
 mod quic;
+mod reach;
 pub mod simulated;
 
 use std::io;
@@ -12,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::PublicKey;
 
-pub use quic::{Limits, Quic};
+pub use quic::{Endpoint, Limits, Quic};
+pub use reach::Reach;
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

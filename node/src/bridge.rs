@@ -33,6 +33,7 @@ pub async fn federate(
     links: (Arc<dyn Transport>, mpsc::Receiver<Incoming>),
     stop: CancellationToken,
 ) -> Result<Federation, FederationError> {
+    services.prepare_to_federate().await?;
     let (transport, incoming) = links;
     let federation = Federation::start(Parts {
         settings,
@@ -106,6 +107,7 @@ fn use_of(purpose: Purpose) -> Use {
     match purpose {
         Purpose::Message => Use::Message,
         Purpose::Head => Use::Head,
+        Purpose::Mandate => Use::Mandate,
     }
 }
 

@@ -179,6 +179,9 @@ pub(crate) enum FederationCommand {
     /// Events of other nodes that were put aside because they could not be applied.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Groups with members on several nodes: where they have their home.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Proofs that the home of a group has shown two histories of it.
     #[command(subcommand)]
     Proof(ProofCommand),
@@ -189,6 +192,39 @@ pub(crate) enum FederationCommand {
         /// Peer ID that must have signed; without it, a key of the node document in the proof.
         #[arg(long)]
         peer_id: Option<String>,
+    },
+}
+
+/// Commands about the homes of groups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Show which node is the home of a group, and which one may take it over.
+    Show {
+        /// ID of the group.
+        group: String,
+    },
+    /// Say which node may take a group of this one over when this one is lost.
+    Successor {
+        /// ID of the group.
+        group: String,
+        /// Domain of a node with members in the group; without it, no node may.
+        domain: Option<String>,
+    },
+    /// Make another node the home of a group of this one.
+    Move {
+        /// ID of the group.
+        group: String,
+        /// Domain of a node with members in the group.
+        domain: String,
+    },
+    /// Become the home of a group whose home is lost and has named this node. All nodes with members
+    /// are asked for what they know of the group.
+    TakeOver {
+        /// ID of the group.
+        group: String,
+        /// Do not ask this node; what only it knows is lost.
+        #[arg(long, value_name = "DOMAIN")]
+        without: Vec<String>,
     },
 }
 

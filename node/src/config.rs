@@ -150,6 +150,11 @@ config! {
         /// Where others reach it, as multiaddrs such as /dns/im.example.org/udp/10003/quic-v1.
         /// Empty: the address it listens on.
         addresses: Vec<String> = Vec::new(),
+        /// Nodes that pass on what comes for this one, if nobody can reach it: multiaddrs with peer
+        /// IDs, such as /ip4/192.0.2.1/udp/10003/quic-v1/p2p/12D3….
+        relays: Vec<String> = Vec::new(),
+        /// Peer IDs of the nodes for which this one does the same.
+        relay_for: Vec<String> = Vec::new(),
         /// With whom it federates: open (everybody who is not denied) or closed (only allowed ones).
         policy: Openness = Openness::Open,
         /// Domains that may federate with a closed node.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use entente::bridge::federate;
-use federation::transport::{Limits, Quic};
+use federation::transport::{Endpoint, Limits, Quic, Reach};
 use federation::{Federation, Settings, Timing, peer_id};
 use services::{Environment, Services};
 use tokio::sync::mpsc;
@@ -30,15 +30,20 @@ pub(crate) async fn start(
     let identity = folder.identity()?;
     let listen = address(&config.federation.listen).await?;
     let (links, incoming) = mpsc::channel(WAITING_LINKS);
-    let quic = Quic::start(&identity, listen, Limits::default(), links, stop.clone())
+    let given = config.federation.addresses.iter();
+    let addresses =
+        given.map(|address| peer_id::check_address(address)).collect::<Result<_, _>>()?;
+    let relay_for = config.federation.relay_for.iter().map(|id| peer_id::parse(id));
+    let reach = Reach {
+        relays: config.federation.relays.clone(),
+        relay_for: relay_for.collect::<Result<_, _>>().context("federation.relay_for")?,
+        addresses,
+    };
+    let endpoint = Endpoint { listen, limits: Limits::default(), reach };
+    let quic = Quic::start(&identity, endpoint, links, stop.clone())
         .await
         .with_context(|| format!("cannot listen on federation.listen = {listen}"))?;
-    let addresses = if config.federation.addresses.is_empty() {
-        quic.addresses().to_vec()
-    } else {
-        let given = config.federation.addresses.iter();
-        given.map(|address| peer_id::check_address(address)).collect::<Result<_, _>>()?
-    };
+    let addresses = quic.addresses().to_vec();
     let settings = Settings {
         domain,
         addresses,

@@ -11,6 +11,7 @@ use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use services::federation::SetGroupSuccessorReq;
 use services::{Caller, Environment, Services};
 use store::schema;
 
@@ -52,6 +53,14 @@ pub(crate) enum Operation {
     ProofShow { group: String },
     /// Forgets one.
     ProofDrop { group: String },
+    /// Where a group has its home, and who may become it.
+    GroupShow { group: String },
+    /// Says which node may take a group over; no domain: none.
+    GroupSuccessor { group: String, domain: Option<String> },
+    /// Makes another node the home of a group of this one.
+    GroupMove { group: String, domain: String },
+    /// Makes this node the home of a group whose home is lost.
+    GroupTakeOver { group: String, without: Vec<String> },
 }
 
 /// What operations work on: the rules, and the federation where the node serves and has a domain.
@@ -209,6 +218,38 @@ impl Operation {
             }
             Self::ProofDrop { group } => {
                 Ok(json!({ "dropped": services.drop_proof(&group).await? }))
+            }
+            Self::GroupShow { group } => {
+                let (successor, home) = services.succession(&group)?;
+                let own = services.settings().domain.clone();
+                let name = |domain: Option<Domain>| domain.map(|domain| domain.to_string());
+                Ok(json!({
+                    "group": group,
+                    "home": name(home.or(own)),
+                    "successor": name(successor),
+                }))
+            }
+            Self::GroupSuccessor { group, domain } => {
+                let named = domain.clone().unwrap_or_default();
+                let request = SetGroupSuccessorReq { group_id: group.clone(), domain: named };
+                services.set_group_successor(&caller, request).await?;
+                Ok(json!({ "group": group, "successor": domain }))
+            }
+            Self::GroupMove { group, domain } => {
+                services.move_group(&caller, &group, domain.parse()?).await?;
+                Ok(json!({ "group": group, "home": domain }))
+            }
+            Self::GroupTakeOver { group, without } => {
+                let without = without.iter().map(|domain| domain.parse());
+                let without = without.collect::<Result<Vec<_>, _>>()?;
+                let taken = services.take_over_group(&caller, &group, &without).await?;
+                let asked: Vec<String> = taken.asked.iter().map(Domain::to_string).collect();
+                Ok(json!({
+                    "group": group,
+                    "epoch": taken.epoch,
+                    "asked": asked,
+                    "gathered": taken.gathered,
+                }))
             }
             Self::Verify => tokio::task::block_in_place(|| {
                 let report = store::verify::verify(&services.store().view(), progress)?;

@@ -28,3 +28,13 @@ async fn three_federated_nodes_agree_after_ten_kills() -> Result {
     assert!(report.messages > 100, "{report:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_outlives_its_homes() -> Result {
+    let server = Path::new(env!("CARGO_BIN_EXE_entente"));
+    let done = crash::federated::succession::rounds(server, 3, 4, 5, |_| {}).await?;
+    println!("{done:?}");
+    assert_eq!((done.taken_over, done.moved), (3, 1));
+    assert!(done.messages > 50, "{done:?}");
+    Ok(())
+}

@@ -12,7 +12,7 @@ use proto::sdkws::MsgData;
 use crate::engine::Direction;
 use crate::layered::Read;
 use crate::record::{ConversationHead, Number, SeqGap};
-use crate::schema::{CONVERSATION_HEADS, COUNTERS, MESSAGES, counter};
+use crate::schema::{CONVERSATION_HEADS, COUNTERS, GROUP_HOMES, MESSAGES, counter};
 use crate::{StoreError, Tx};
 
 /// Field numbers of `MsgData`.
@@ -275,7 +275,7 @@ impl Tx<'_> {
                 Tail { head, max_seq: 0, send_time: 0, recent: Recent::default() }
             }
         };
-        let tail = self.follow_restores(tail);
+        let tail = self.follow_restores(tail)?;
         if stored.as_ref() != Some(&tail.head) {
             CONVERSATION_HEADS.put(self, conversation, &tail.head);
         }
@@ -307,20 +307,54 @@ impl Tx<'_> {
     }
 
     /// Leaves out the seqs of messages that a restore may have lost and clients may still have.
-    fn follow_restores(&self, mut tail: Tail) -> Tail {
+    fn follow_restores(&self, mut tail: Tail) -> Result<Tail, StoreError> {
         let behind = self.tails.skipped - tail.head.skipped;
         // The home node of a group gives its seqs, and leaves out what it must.
-        if behind > 0 && !is_remote(&tail.head.group_id) {
-            if tail.max_seq == 0 {
-                // There is nothing before it that anybody should look for.
-                tail.head.min_seq = tail.head.min_seq.max(behind + 1);
-            }
-            let gap = SeqGap { after: tail.max_seq, until: tail.max_seq + behind };
-            tail.head.gaps.push(gap);
+        if behind > 0 && self.sequenced_here(&tail.head.group_id)? {
+            tail.max_seq = skip(&mut tail.head, tail.max_seq, behind);
             tail.head.skipped = self.tails.skipped;
-            tail.max_seq = gap.until;
         }
-        tail
+        Ok(tail)
+    }
+
+    /// Whether this node gives the seqs of a conversation, by the group it belongs to.
+    fn sequenced_here(&self, group_id: &str) -> Result<bool, StoreError> {
+        let home = GROUP_HOMES.get(self, group_id)?.filter(|home| !home.domain.is_empty());
+        Ok(home.map_or(!is_remote(group_id), |home| home.here))
+    }
+
+    /// Leaves out seqs behind the newest message of a conversation: at least `count`, and those that
+    /// restores ask for. Returns the last seq that nobody gets any more; 0 if there is no such
+    /// conversation.
+    pub fn leave_out(&mut self, conversation: &str, count: i64) -> Result<i64, StoreError> {
+        let skipped = self.tails.skipped;
+        self.change_head(conversation, |head, newest| {
+            let count = count.max(skipped - head.skipped);
+            head.skipped = skipped;
+            if count > 0 { skip(head, newest, count) } else { newest }
+        })
+    }
+
+    /// No later message of a conversation gets a seq up to `until`.
+    pub fn leave_out_until(&mut self, conversation: &str, until: i64) -> Result<(), StoreError> {
+        let left_out = self.change_head(conversation, |head, newest| {
+            if until > newest { skip(head, newest, until - newest) } else { newest }
+        });
+        left_out.map(drop)
+    }
+
+    fn change_head(
+        &mut self,
+        conversation: &str,
+        change: impl FnOnce(&mut ConversationHead, i64) -> i64,
+    ) -> Result<i64, StoreError> {
+        let Some(mut head) = CONVERSATION_HEADS.get(self, conversation)? else { return Ok(0) };
+        let (newest, _) = newest_of(self, head.number)?;
+        let left_out = head.gaps.last().map_or(0, |gap| gap.until);
+        let until = change(&mut head, newest.max(left_out));
+        CONVERSATION_HEADS.put(self, conversation, &head);
+        self.forget_tail(conversation);
+        Ok(until)
     }
 
     fn next_number(&mut self) -> Result<u64, StoreError> {
@@ -358,6 +392,17 @@ impl Tx<'_> {
             repeated: true,
         }))
     }
+}
+
+/// Leaves out seqs behind `newest`; returns the last of them.
+fn skip(head: &mut ConversationHead, newest: i64, count: i64) -> i64 {
+    if newest == 0 {
+        // There is nothing before it that anybody should look for.
+        head.min_seq = head.min_seq.max(count + 1);
+    }
+    let gap = SeqGap { after: newest, until: newest + count };
+    head.gaps.push(gap);
+    gap.until
 }
 
 fn put_int(message: &mut Vec<u8>, field: u32, value: i64) {

@@ -1,6 +1,7 @@
 //! Values of the tables. Field numbers are part of the stored format: never reuse one.
 
 use prost::Message;
+use proto::federation::SignedMandate;
 
 /// An entry that only has to exist.
 #[derive(Clone, PartialEq, Message)]
@@ -694,4 +695,42 @@ pub struct GroupReplica {
     /// Its hash.
     #[prost(bytes = "vec", tag = "3")]
     pub hash: Vec<u8>,
+    /// Qualified ID of the member up to whom the list was fetched.
+    #[prost(string, tag = "4")]
+    pub members_to: String,
+    /// The whole list is here.
+    #[prost(bool, tag = "5")]
+    pub members_complete: bool,
+}
+
+/// Where a group has its home, if that is not as its ID says, and where it may go.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupHome {
+    /// Domain of the home; empty: as the ID says.
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    /// The home is this node. With a domain that is this node's and without this: what the log has
+    /// lost in a restore is being fetched from the members.
+    #[prost(bool, tag = "2")]
+    pub here: bool,
+    /// The new home has not said anything yet.
+    #[prost(bool, tag = "3")]
+    pub opening: bool,
+    /// Who may become the home.
+    #[prost(message, optional, tag = "4")]
+    pub mandate: Option<SignedMandate>,
+    /// How the group came from the home in its ID to the one it has.
+    #[prost(message, repeated, tag = "5")]
+    pub warrants: Vec<SignedMandate>,
+}
+
+/// A message to a group of another node until it comes back in the log.
+#[derive(Clone, PartialEq, Message)]
+pub struct WaitingSend {
+    /// Its clientMsgID.
+    #[prost(string, tag = "1")]
+    pub client_msg_id: String,
+    /// An encoded `GroupSend`.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub send: bytes::Bytes,
 }

@@ -163,6 +163,13 @@ tables! {
     GROUP_HEADS = 0x7d: Text => SignedHead;
     /// Proofs that the home of a group has shown two histories, by group ID.
     PROOFS = 0x7e: Text => EquivocationProof;
+    /// Groups that have moved, or may, by group ID.
+    GROUP_HOMES = 0x7f: Text => GroupHome;
+    /// The heads with which epochs of another home ended: (group ID, epoch).
+    GROUP_EPOCHS = 0x80: (Text, u64) => SignedHead;
+    /// Messages of this node's users to groups of other nodes that are not in the log yet: (group
+    /// ID, order).
+    WAITING_SENDS = 0x81: (Text, u64) => WaitingSend;
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub struct Options {
     /// Nodes; with more than one they federate over links that lose, delay and cut.
     #[arg(long, value_name = "N", default_value_t = 1)]
     nodes: usize,
+    /// With several nodes: kill the home of a group and let its successor take it over, or move it.
+    #[arg(long, requires = "nodes")]
+    homes: bool,
     /// Seed of the moments; a new one if left out.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -81,7 +84,15 @@ pub fn run(options: &Options) -> Result<bool> {
     let outcome = runtime.block_on(async {
         let (server, count) = (&options.server, options.rounds);
         let step = |_| progress.inc(1);
-        if options.nodes > 1 {
+        if options.homes {
+            let done =
+                federated::succession::rounds(server, options.nodes, count, seed, step).await?;
+            println!("homes killed and taken over  {}", done.taken_over);
+            println!("homes moved                  {}", done.moved);
+            println!("longest time to write again  {:.2} s", done.writable.as_secs_f64());
+            let messages = done.messages;
+            Ok(Report { kills: done.taken_over, messages, ..Report::default() })
+        } else if options.nodes > 1 {
             federated::rounds(server, options.nodes, count, seed, step).await
         } else {
             rounds(server, count, options.senders, seed, step).await

@@ -4,6 +4,7 @@
 //! [`Process`] is the real program with a data folder. Both give an [`Admin`], who registers users
 //! and issues tokens; a [`Client`] is one device of a user, over REST and on a [`Socket`].
 
+pub mod conformance;
 pub mod crash;
 pub mod load;
 pub mod model;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testnet::{crash, load, model, power_cut, simulation, up};
+use testnet::{conformance, crash, load, model, power_cut, simulation, up};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,6 +32,8 @@ enum Command {
     Model(model::Options),
     /// Let organisations talk over links that fail, and compare what they know in the end.
     Simulate(simulation::Options),
+    /// Try on a node whether it keeps to docs/federation.
+    Conformance(conformance::Options),
     /// Cut the power of a node at a thousand moments and look for what it had acknowledged.
     PowerCut(power_cut::Options),
     /// Check one image that `power-cut` has kept.
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Crash(options) => crash::run(&options),
         Command::Model(options) => model::run(&options),
         Command::Simulate(options) => simulation::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
         Command::PowerCut(options) => power_cut::run(&options),
         Command::PowerCutImage(options) => power_cut::check_image(&options),
         Command::RawRelay => load::raw_relay(),

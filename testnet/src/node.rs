@@ -6,7 +6,7 @@ use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
 use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policy;
-use federation::transport::{Limits, Quic};
+use federation::transport::{Endpoint, Quic};
 use federation::{Budget, Domain, Federation, PublicKey, Timing, trust};
 use hyper_util::service::TowerToHyperService;
 use services::environment::{Clock, Environment};
@@ -167,7 +167,7 @@ async fn federate(
     let key = identity.public_key();
     let (links, incoming) = mpsc::channel(256);
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let quic = Quic::start(&identity, listen, Limits::default(), links, stop.clone()).await?;
+    let quic = Quic::start(&identity, Endpoint::on(listen), links, stop.clone()).await?;
     let settings = federation::Settings {
         domain,
         addresses: quic.addresses().to_vec(),

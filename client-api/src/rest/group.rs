@@ -9,6 +9,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/group/quit_group", call!(quit_group)),
         Route::new("/group/group_application_response", call!(group_application_response)),
         Route::new("/group/transfer_group", call!(transfer_group)),
+        Route::new("/group/set_group_successor", call!(set_group_successor)),
         Route::new("/group/kick_group", call!(kick_group)),
         Route::new("/group/invite_user_to_group", call!(invite_user_to_group)),
         Route::new("/group/dismiss_group", call!(dismiss_group)),

@@ -1,7 +1,8 @@
 //! Links over QUIC, by libp2p.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -10,12 +11,14 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, yamux};
 use libp2p_stream::Control;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::reach::{Paths, Reach, Ways};
 use super::{Incoming, Lane, Link, Transport};
 use crate::identity::Identity;
 use crate::peer_id;
@@ -52,10 +55,29 @@ const STREAM_BYTES: u32 = 2 << 20;
 /// Unread bytes of one connection.
 const CONNECTION_BYTES: u32 = 4 << 20;
 
+/// Where a node listens, and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// UDP address and port.
+    pub listen: SocketAddr,
+    /// How much other nodes may take.
+    pub limits: Limits,
+    /// How it is reached besides.
+    pub reach: Reach,
+}
+
+impl Endpoint {
+    /// One with defaults.
+    pub fn on(listen: SocketAddr) -> Self {
+        Self { listen, limits: Limits::default(), reach: Reach::default() }
+    }
+}
+
 #[derive(NetworkBehaviour)]
-struct Behaviour {
+pub(super) struct Behaviour {
     streams: libp2p_stream::Behaviour,
     limits: connection_limits::Behaviour,
+    pub(super) ways: Ways,
 }
 
 struct Dial {
@@ -72,17 +94,18 @@ pub struct Quic {
 }
 
 impl Quic {
-    /// Listens on UDP `listen` with the key of `identity`; links that others open go to `incoming`.
+    /// Listens with the key of `identity`; links that others open go to `incoming`.
     ///
     /// The endpoint runs until `stop`.
     pub async fn start(
         identity: &Identity,
-        listen: std::net::SocketAddr,
-        limits: Limits,
+        endpoint: Endpoint,
         incoming: mpsc::Sender<Incoming>,
         stop: CancellationToken,
     ) -> Result<Self, FederationError> {
-        let mut swarm = swarm(identity, limits)?;
+        let Endpoint { listen, limits, reach } = endpoint;
+        let mut paths = Paths::new(&reach)?;
+        let mut swarm = swarm(identity, limits, &reach)?;
         let address = Multiaddr::from(listen.ip())
             .with(libp2p::multiaddr::Protocol::Udp(listen.port()))
             .with(libp2p::multiaddr::Protocol::QuicV1);
@@ -104,12 +127,19 @@ impl Quic {
         for lane in Lane::ALL {
             accept(control.clone(), lane, incoming.clone())?;
         }
+        let own: Vec<Multiaddr> = match reach.addresses.as_slice() {
+            [] => vec![first.clone()],
+            given => given.iter().filter_map(|address| address.parse().ok()).collect(),
+        };
+        paths.begin(&mut swarm, &own);
+        let mut addresses: Vec<String> = own.iter().map(Multiaddr::to_string).collect();
+        addresses.extend(paths.addresses());
         let (dials, waiting) = mpsc::channel(COMMANDS);
-        tokio::spawn(run(swarm, waiting, stop));
-        Ok(Self { dials, control, addresses: vec![first.to_string()] })
+        tokio::spawn(run(swarm, paths, waiting, stop));
+        Ok(Self { dials, control, addresses })
     }
 
-    /// Addresses on which it listens, as multiaddrs.
+    /// Where others reach it, as multiaddrs: also through relays.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
@@ -145,7 +175,11 @@ impl Transport for Quic {
     }
 }
 
-fn swarm(identity: &Identity, limits: Limits) -> Result<Swarm<Behaviour>, FederationError> {
+fn swarm(
+    identity: &Identity,
+    limits: Limits,
+    reach: &Reach,
+) -> Result<Swarm<Behaviour>, FederationError> {
     let keypair = Keypair::ed25519_from_bytes(identity.seed())
         .map_err(|error| FederationError::KeyFile(error.to_string()))?;
     let streams = limits.streams;
@@ -153,10 +187,6 @@ fn swarm(identity: &Identity, limits: Limits) -> Result<Swarm<Behaviour>, Federa
         .with_max_pending_incoming(Some(PENDING))
         .with_max_established_incoming(Some(limits.incoming))
         .with_max_established_per_peer(Some(PER_PEER));
-    let behaviour = Behaviour {
-        streams: libp2p_stream::Behaviour::new(),
-        limits: connection_limits::Behaviour::new(limits),
-    };
     let built = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_quic_config(move |mut config| {
@@ -165,7 +195,15 @@ fn swarm(identity: &Identity, limits: Limits) -> Result<Swarm<Behaviour>, Federa
             config.max_connection_data = CONNECTION_BYTES;
             config
         })
-        .with_behaviour(|_| behaviour)
+        .with_dns()
+        .map_err(|error| FederationError::Protocol(error.to_string()))?
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .map_err(|error| FederationError::KeyFile(error.to_string()))?
+        .with_behaviour(|keypair, relayed| Behaviour {
+            streams: libp2p_stream::Behaviour::new(),
+            limits: connection_limits::Behaviour::new(limits),
+            ways: Ways::new(keypair, relayed, reach),
+        })
         .map_err(|error| FederationError::KeyFile(error.to_string()))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE));
     Ok(built.build())
@@ -194,13 +232,20 @@ fn accept(
 /// Drives the connections.
 async fn run(
     mut swarm: Swarm<Behaviour>,
+    mut paths: Paths,
     mut dials: mpsc::Receiver<Dial>,
     stop: CancellationToken,
 ) {
     let mut waiting: HashMap<PeerId, Vec<oneshot::Sender<io::Result<()>>>> = HashMap::new();
+    // Peers that were looked for after they could not be dialled.
+    let mut searched = HashSet::new();
     loop {
+        let again = paths.next();
         tokio::select! {
             () = stop.cancelled() => return,
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                paths.ask_again(&mut swarm);
+            }
             Some(Dial { peer, addresses, done }) = dials.recv() => {
                 if swarm.is_connected(&peer) {
                     let _ = done.send(Ok(()));
@@ -209,20 +254,40 @@ async fn run(
                 let under_way = waiting.entry(peer).or_default();
                 under_way.retain(|waiter| !waiter.is_closed());
                 under_way.push(done);
-                let options = DialOpts::peer_id(peer).addresses(addresses).build();
+                let options = DialOpts::peer_id(peer)
+                    .addresses(addresses)
+                    .extend_addresses_through_behaviour()
+                    .build();
                 match swarm.dial(options) {
                     Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
-                    Err(error) => settle(&mut waiting, &peer, Some(&error.to_string())),
+                    Err(error) => {
+                        if !paths.search(&mut swarm, peer) {
+                            settle(&mut waiting, &peer, Some(&error.to_string()));
+                        }
+                    }
                 }
             }
-            event = swarm.select_next_some() => match event {
-                SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                    settle(&mut waiting, &peer_id, None);
+            event = swarm.select_next_some() => {
+                if let Some(peer) = paths.follow(&mut swarm, &event) {
+                    settle(&mut waiting, &peer, Some("nobody knows where it is"));
                 }
-                SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-                    settle(&mut waiting, &peer, Some(&error.to_string()));
+                match event {
+                    SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                        searched.remove(&peer_id);
+                        settle(&mut waiting, &peer_id, None);
+                    }
+                    SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. }
+                        if waiting.contains_key(&peer) =>
+                    {
+                        // What it found did not help either.
+                        let tried = !searched.insert(peer);
+                        if tried || !paths.search(&mut swarm, peer) {
+                            searched.remove(&peer);
+                            settle(&mut waiting, &peer, Some(&error.to_string()));
+                        }
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::msg::SendMsgResp;
-use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use store::record::Conversation;
 use store::version_log::{Change as What, List};
@@ -29,6 +28,8 @@ pub(crate) struct Change<'a, 'tx> {
     deliveries: Vec<Delivery>,
     /// What is done to groups, for their members elsewhere; `None`: this node does not federate.
     crossings: Option<BTreeMap<String, Vec<Crossing>>>,
+    /// Why this could not be noted.
+    failed: Option<ServiceError>,
 }
 
 impl Services {
@@ -50,8 +51,12 @@ impl Services {
                     now,
                     deliveries: Vec::new(),
                     crossings: services.domain().map(|_| BTreeMap::new()),
+                    failed: None,
                 };
                 let answer = work(&mut change)?;
+                if let Some(error) = change.failed.take() {
+                    return Err(error);
+                }
                 change.cross_groups()?;
                 let deliveries = std::mem::take(&mut change.deliveries);
                 let outbox = services.inner.outbox.clone();
@@ -80,10 +85,12 @@ impl<'tx> Change<'_, 'tx> {
             now: self.now,
             deliveries: std::mem::take(&mut self.deliveries),
             crossings: self.crossings.take(),
+            failed: self.failed.take(),
         };
         let done = work(&mut change);
         self.deliveries = change.deliveries;
         self.crossings = change.crossings;
+        self.failed = change.failed;
         done
     }
 
@@ -109,12 +116,15 @@ impl<'tx> Change<'_, 'tx> {
         self.crossings.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    fn note_crossing(&mut self, group_id: &str, crossing: Crossing) {
+    pub(crate) fn note_crossing(&mut self, group_id: &str, crossing: Crossing) {
         if let Some(crossings) = &mut self.crossings
             && !group_id.is_empty()
-            && !is_remote(group_id)
         {
-            crossings.entry(group_id.to_owned()).or_default().push(crossing);
+            match self.services.group_home(&*self.tx, group_id) {
+                Ok(None) => crossings.entry(group_id.to_owned()).or_default().push(crossing),
+                Ok(Some(_)) => {}
+                Err(error) => self.failed = Some(error),
+            }
         }
     }
 

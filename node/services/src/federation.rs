@@ -12,14 +12,18 @@ mod group_call;
 mod group_send;
 mod head;
 mod history;
+mod home;
 mod media;
+mod members;
 mod presence;
 mod profile;
 pub mod proof;
 mod replica;
 mod request;
 mod signature;
+mod succession;
 mod verdict;
+mod waiting;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,9 +49,12 @@ pub(crate) use group::Crossing;
 pub(crate) use group_call::at_home;
 pub(crate) use group_send::Awaited;
 pub(crate) use head::HeadsToTell;
+pub use home::{SetGroupSuccessorReq, SetGroupSuccessorResp};
 pub(crate) use media::Fetching;
+pub(crate) use members::FetchingMembers;
 pub(crate) use signature::Vouched;
 pub use signature::{Judgement, Purpose};
+pub use succession::TakenOver;
 pub(crate) use verdict::Verdicts;
 
 /// A future on the heap.
@@ -160,6 +167,12 @@ impl From<BadId> for ServiceError {
 }
 
 impl Services {
+    /// Gets ready for other nodes, before there are any.
+    pub async fn prepare_to_federate(&self) -> std::result::Result<(), StoreError> {
+        self.begin_recoveries().await.map_err(as_of_the_store)?;
+        self.look_at_homes().map_err(as_of_the_store)
+    }
+
     /// Connects the rules to the other nodes; once.
     pub fn federate(&self, others: Arc<dyn OtherNodes>) {
         if self.inner.others.set(others).is_err() {
@@ -167,7 +180,7 @@ impl Services {
             return;
         }
         self.start_presence();
-        if let Err(error) = self.catch_up_all() {
+        if let Err(error) = self.recover_later().and_then(|()| self.catch_up_all()) {
             tracing::error!(%error, "groups of other nodes are not looked at");
         }
     }
@@ -479,7 +492,7 @@ impl Change<'_, '_> {
             Ok(EventKind::EventDelete) => change.chat_deleted(origin, &Message::decode(body)?),
             Ok(EventKind::EventClear) => change.chat_cleared(origin, &Message::decode(body)?),
             Ok(EventKind::EventGroupSnapshot) => {
-                change.group_snapshot(origin, Message::decode(body)?)
+                change.group_snapshot(origin, Message::decode(body)?, 0)
             }
             Ok(EventKind::EventGroupEntry) => {
                 change.group_entry(origin, &Message::decode(body)?, vouched)

@@ -37,9 +37,10 @@ pub use settings::Settings;
 pub use store::StoreError;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use federation::{Awaited, Fetching, HeadsToTell, OtherNodes, Verdicts};
+use federation::{Awaited, Fetching, FetchingMembers, HeadsToTell, OtherNodes, Verdicts};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::runtime::Handle;
@@ -74,6 +75,9 @@ struct Inner {
     awaited: Awaited,
     /// Groups of other nodes whose log is being fetched.
     catching_up: Mutex<HashSet<String>>,
+    /// There are groups whose home may not be as their ID says.
+    homes_differ: AtomicBool,
+    fetching_members: FetchingMembers,
     heads_to_tell: HeadsToTell,
     fetching: Fetching,
     /// Where work goes that follows from a change.
@@ -99,6 +103,9 @@ impl Services {
             verdicts: Verdicts::default(),
             awaited: Awaited::default(),
             catching_up: Mutex::default(),
+            // Until somebody has looked.
+            homes_differ: AtomicBool::new(true),
+            fetching_members: FetchingMembers::default(),
             heads_to_tell: HeadsToTell::default(),
             fetching: Fetching::default(),
             runtime: Handle::current(),

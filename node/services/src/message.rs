@@ -15,7 +15,7 @@ mod view;
 
 pub(crate) use clear::clear_for_everybody;
 pub(crate) use content::kind::{CUSTOM, TEXT};
-pub(crate) use delete::{delete, erase};
+pub(crate) use delete::{delete, erase, forget};
 pub(crate) use mention::mark_named;
 pub(crate) use pull::{newest_shown, seqs};
 pub(crate) use read::mark_read;

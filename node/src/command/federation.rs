@@ -11,13 +11,56 @@ use serde_json::{Value, json};
 use services::Environment;
 
 use super::{Printer, rows, run, run_at, text};
-use crate::cli::{Data, FederationCommand, KeyCommand, ProofCommand, QuarantineCommand};
+use crate::cli::{
+    Data, FederationCommand, GroupCommand, KeyCommand, ProofCommand, QuarantineCommand,
+};
 use crate::data_folder::DataFolder;
 use crate::operation::Operation;
 use crate::proof;
 
 /// How long a key holds after it was rotated, in milliseconds.
 const OLD_KEY_HOLDS_MS: i64 = 30 * 24 * 3_600_000;
+
+/// `federation group …`.
+fn run_group(data: &Data, command: GroupCommand, printer: Printer) -> anyhow::Result<ExitCode> {
+    let domain = |result: &Value, name: &str| match &result[name] {
+        Value::String(domain) => domain.clone(),
+        _ => "none".to_owned(),
+    };
+    match command {
+        GroupCommand::Show { group } => {
+            let result = run(data, &Operation::GroupShow { group }, printer)?;
+            printer.print(&result, || {
+                format!(
+                    "home\t{}\nsuccessor\t{}",
+                    domain(&result, "home"),
+                    domain(&result, "successor")
+                )
+            });
+        }
+        GroupCommand::Successor { group, domain: named } => {
+            let operation = Operation::GroupSuccessor { group, domain: named };
+            let result = run(data, &operation, printer)?;
+            printer.print(&result, || format!("Successor: {}.", domain(&result, "successor")));
+        }
+        GroupCommand::Move { group, domain: to } => {
+            let result = run(data, &Operation::GroupMove { group, domain: to }, printer)?;
+            printer.print(&result, || format!("The home is {} now.", domain(&result, "home")));
+        }
+        GroupCommand::TakeOver { group, without } => {
+            let result = run(data, &Operation::GroupTakeOver { group, without }, printer)?;
+            printer.print(&result, || {
+                let asked = rows(&result, "asked").len();
+                let (epoch, gathered) = (&result["epoch"], &result["gathered"]);
+                format!(
+                    "This node is the home now (epoch {epoch}). Asked {asked} nodes; {gathered} \
+                     entries came from them."
+                )
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Runs one of them.
 pub(crate) fn run_one(
@@ -81,6 +124,7 @@ pub(crate) fn run_one(
             let result = run(data, &Operation::QuarantineDrop { domain }, printer)?;
             printer.print(&result, || format!("Dropped {}.", result["dropped"]));
         }
+        FederationCommand::Group(command) => return run_group(data, command, printer),
         FederationCommand::Proof(ProofCommand::List) => {
             let result = run(data, &Operation::ProofList, printer)?;
             printer.print(&result, || {

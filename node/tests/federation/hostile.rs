@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use federation::identity::Identity;
 use federation::signed::Use;
-use federation::transport::{Lane, Limits, Link, Quic, Transport as _};
+use federation::transport::{Endpoint, Lane, Link, Quic, Transport as _};
 use federation::{Domain, PublicKey, trust};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message;
@@ -37,7 +37,7 @@ impl Mallory {
         let (links, _) = mpsc::channel(16);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let stop = CancellationToken::new();
-        let quic = Quic::start(&identity, listen, Limits::default(), links, stop.clone()).await?;
+        let quic = Quic::start(&identity, Endpoint::on(listen), links, stop.clone()).await?;
         Ok(Self { identity, quic, stop })
     }
 

@@ -60,7 +60,9 @@ impl Check<'_, '_> {
                     let problem = "it does not follow on the entry before it";
                     self.add(&GROUP_ENTRIES, &(group, epoch, seq), problem);
                 }
-            } else if seq > 1 && GROUP_LOGS.contains(view, &group)? {
+            } else if seq > 1
+                && self.other(&GROUP_LOGS, &group)?.is_some_and(|log| log.epoch == epoch)
+            {
                 self.add(&GROUP_ENTRIES, &(group, epoch, seq), "the entry before it is missing");
             }
         } else if let Some((group, log)) = GROUP_LOGS.row(key, value)? {

@@ -1,5 +1,7 @@
 //! Several nodes under load that are killed, with links that lose, delay and cut.
 
+pub mod succession;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -177,7 +179,8 @@ impl World {
         Ok(())
     }
 
-    async fn check(&self, report: &mut Report) -> Result {
+    /// Heals all links and waits until everything that was queued has arrived.
+    async fn settle(&self) -> Result {
         for link in &self.links {
             link.set_cut(false);
             link.slow(0, 0);
@@ -197,6 +200,11 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+        Ok(())
+    }
+
+    async fn check(&self, report: &mut Report) -> Result {
+        self.settle().await?;
         for user in &self.users {
             let peer = &self.users[user.peer];
             let acknowledged = user.acknowledged.lock()[0].clone();

@@ -1,15 +1,15 @@
 //! Catching up with the log of a group: when entries are missing here, the home is asked for them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use prost::Message as _;
 use proto::federation::{
-    EntryHeader, GroupEntry, GroupLogPart, GroupLogRequest, request, response,
+    EntryHeader, GroupEntry, GroupHead, GroupLogPart, GroupLogRequest, request, response,
 };
-use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
+use proto::qualified::{Domain, localise, qualify};
 use store::group_log::entry_hash;
-use store::record::GroupLog;
+use store::record::GroupReplica;
 use store::{Direction, schema};
 
 use super::Trouble;
@@ -35,7 +35,11 @@ impl Services {
     pub(super) fn catch_up_all(&self) -> Result<()> {
         let view = self.store().view();
         for row in schema::GROUP_REPLICAS.scan(&view, ()) {
-            self.catch_up_later(&row?.0);
+            let (group_id, replica) = row?;
+            self.catch_up_later(&group_id);
+            if !replica.members_complete {
+                self.fetch_members_later(&group_id);
+            }
         }
         Ok(())
     }
@@ -70,10 +74,16 @@ impl Services {
 
     /// Fetches and applies one part of a log; returns whether it was the last.
     async fn catch_up(&self, group_id: &str) -> Result<bool> {
-        let (Some(own), Some(home)) = (self.domain(), home_of(group_id)) else { return Ok(true) };
-        let replica = schema::GROUP_REPLICAS.get(&self.store().view(), group_id)?;
-        let Some(replica) = replica else { return Ok(true) };
-        if check_home(&self.store().view(), group_id).is_err() {
+        let (home, replica) = {
+            let view = self.store().view();
+            let replica = schema::GROUP_REPLICAS.get(&view, group_id)?;
+            let home = self.group_home(&view, group_id)?;
+            (home.filter(|home| check_home(&view, group_id, home).is_ok()), replica)
+        };
+        let (Some(own), Some(home), Some(replica)) = (self.domain(), home, replica) else {
+            return Ok(true);
+        };
+        if home == *own {
             return Ok(true);
         }
         let request = GroupLogRequest {
@@ -86,7 +96,8 @@ impl Services {
         let Some(response::Body::GroupLog(part)) = response.body else {
             return Err(ServiceError::Unreachable(format!("{home} gave no log")));
         };
-        let (last, group_id) = (part.last, group_id.to_owned());
+        let (last, nothing) = (part.last, part.snapshot.is_none() && part.entries.is_empty());
+        let group_id = group_id.to_owned();
         let caller = Caller::other_node(home.as_str());
         let (services, from) = (self.clone(), home.clone());
         let (part, vouched) = blocking(move || {
@@ -100,7 +111,9 @@ impl Services {
         self.change(&caller, move |change| {
             change.take_log(&home, part, &vouched).map_err(Trouble::of_an_answer)?;
             let replica = schema::GROUP_REPLICAS.get(change.tx, &group_id)?;
-            Ok(replica.is_none_or(|replica| replica.seq >= last))
+            // A new home may have begun an epoch while the parts of the one before come.
+            let opening = schema::GROUP_HOMES.get(change.tx, &group_id)?.is_some_and(|h| h.opening);
+            Ok(nothing || replica.is_none_or(|replica| replica.seq >= last && !opening))
         })
         .await
     }
@@ -115,8 +128,8 @@ impl Services {
         let caller = Caller::other_node(origin.as_str());
         let part = self.change(&caller, move |change| change.log_part(&origin, &request)).await;
         part.map(|mut part| {
-            if let Some(last) = part.entries.last_mut() {
-                self.seal_entry(last, &mut HashSet::new());
+            if let Some(last) = part.entries.last_mut().filter(|last| last.head.is_none()) {
+                self.seal_own(last);
             }
             part
         })
@@ -131,7 +144,7 @@ impl Change<'_, '_> {
         vouched: &Vouched,
     ) -> std::result::Result<(), Trouble> {
         if let Some(snapshot) = part.snapshot {
-            self.group_snapshot(home, snapshot)?;
+            self.group_snapshot(home, snapshot, part.epoch_end)?;
         }
         for entry in &part.entries {
             self.group_entry(home, entry, vouched)?;
@@ -142,18 +155,20 @@ impl Change<'_, '_> {
     fn log_part(&mut self, origin: &Domain, request: &GroupLogRequest) -> Result<GroupLogPart> {
         let own = self.own_domain()?;
         let group_id = localise(&request.group, &own)?;
-        let follows = schema::GROUP_NODES.contains(self.tx, (&group_id, origin.as_str()))?;
+        self.must_follow(origin, &group_id)?;
         let log = schema::GROUP_LOGS.get(self.tx, &group_id)?;
-        let Some(log) = log.filter(|_| follows && !is_remote(&group_id)) else {
-            return Err(ServiceError::denied(format!("{origin} has no members in {group_id}")));
-        };
-        let mut part = GroupLogPart { last: log.seq, ..GroupLogPart::default() };
-        let Some(after) = self.place_in_log(&group_id, &log, request)? else {
+        let place = self.place(&group_id)?.unwrap_or_default();
+        let mut part = GroupLogPart { last: place.seq, ..GroupLogPart::default() };
+        let Some((epoch, after)) = self.place_in_log(&group_id, &place, request)? else {
+            let Some(log) = log else {
+                return Err(ServiceError::denied("this node does not hold that entry"));
+            };
             part.snapshot = Some(self.snapshot(&group_id, &log, &BTreeSet::new(), None, None)?);
+            part.epoch_end = self.end_of(&group_id, &place, request.epoch)?;
             return Ok(part);
         };
-        let first = (group_id.as_str(), log.epoch, after + 1);
-        let last = (group_id.as_str(), log.epoch);
+        let first = (group_id.as_str(), epoch, after + 1);
+        let last = (group_id.as_str(), place.epoch, place.seq);
         let mut bytes = 0;
         for row in schema::GROUP_ENTRIES.range(self.tx, first, last, Direction::Ascending) {
             let (_, entry) = row?;
@@ -167,28 +182,70 @@ impl Change<'_, '_> {
                 break;
             }
         }
+        self.add_heads(&group_id, &mut part.entries)?;
         Ok(part)
     }
 
-    /// The seq behind which a log goes on for who knows it up to an entry; `None` if this log does
-    /// not hold that entry.
+    /// Adds what the homes have signed of entries.
+    fn add_heads(&self, group_id: &str, entries: &mut [GroupEntry]) -> Result<()> {
+        let mut heads = Vec::new();
+        heads.extend(schema::GROUP_HEADS.get(self.tx, group_id)?);
+        for row in schema::GROUP_EPOCHS.scan(self.tx, group_id) {
+            heads.push(row?.1);
+        }
+        let heads = heads.into_iter().filter_map(|signed| {
+            let head = GroupHead::decode(signed.head).ok()?;
+            Some(((head.epoch, head.seq), (head.hash, signed.signature)))
+        });
+        let heads: BTreeMap<_, _> = heads.collect();
+        if heads.is_empty() {
+            return Ok(());
+        }
+        for entry in entries {
+            let header = EntryHeader::decode(entry.header.clone()).unwrap_or_default();
+            if let Some((hash, signature)) = heads.get(&(header.epoch, header.seq))
+                && *hash == entry_hash(&entry.header)
+            {
+                entry.head.clone_from(signature);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seq with which an epoch of a log ended; 0: not known.
+    fn end_of(&self, group_id: &str, place: &GroupReplica, epoch: u64) -> Result<u64> {
+        if epoch >= place.epoch {
+            return Ok(0);
+        }
+        let (first, last) = ((group_id, epoch), (group_id, epoch));
+        let mut rows = schema::GROUP_ENTRIES.range(self.tx, first, last, Direction::Descending);
+        Ok(rows.next().transpose()?.map_or(0, |((_, _, seq), _)| seq))
+    }
+
+    /// Epoch and seq behind which a log goes on for who knows it up to an entry; `None` if this log
+    /// does not hold that entry.
     fn place_in_log(
         &self,
         group_id: &str,
-        log: &GroupLog,
+        place: &GroupReplica,
         known: &GroupLogRequest,
-    ) -> Result<Option<u64>> {
-        let entry = |seq| schema::GROUP_ENTRIES.get(self.tx, (group_id, log.epoch, seq));
-        if known.epoch == log.epoch && known.seq > 0 {
-            let holds = entry(known.seq)?.is_some_and(|e| entry_hash(&e.header) == known.hash);
-            return Ok(holds.then_some(known.seq));
+    ) -> Result<Option<(u64, u64)>> {
+        let entry = |epoch, seq| schema::GROUP_ENTRIES.get(self.tx, (group_id, epoch, seq));
+        if known.seq > 0
+            && let Some(held) = entry(known.epoch, known.seq)?
+        {
+            let holds = entry_hash(&held.header) == known.hash;
+            return Ok(holds.then_some((known.epoch, known.seq)));
+        }
+        if known.epoch == place.epoch && known.seq > 0 {
+            return Ok(None);
         }
         // Where the epoch begins, which is where the one before it ended.
-        let begin = match entry(1)? {
+        let begin = match entry(place.epoch, 1)? {
             Some(first) => EntryHeader::decode(first.header).unwrap_or_default().previous,
-            None => log.hash.clone().into(),
+            None => place.hash.clone().into(),
         };
-        let at_begin = known.epoch == log.epoch || known.epoch + 1 == log.epoch;
-        Ok((at_begin && known.hash == begin).then_some(0))
+        let at_begin = known.epoch == place.epoch || known.epoch + 1 == place.epoch;
+        Ok((at_begin && known.hash == begin).then_some((place.epoch, 0)))
     }
 }

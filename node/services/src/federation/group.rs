@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message as _;
 use proto::federation::{
     EntryHeader, Event, EventKind, GroupEntry, GroupMember, GroupMessage, GroupSnapshot,
-    MessageChange, Notice, Revoked, Signature,
+    MessageChange, Notice, Revoked, SeqGap, Signature, SignedMandate,
 };
 use proto::qualified::{Domain, home_of, is_remote, qualify};
 use proto::sdkws::{GroupInfo, MsgData};
@@ -23,7 +23,7 @@ use crate::change::Change;
 use crate::conversation_id;
 use crate::error::Result;
 
-/// Bytes of members that a snapshot brings; the others come one by one as they do something.
+/// Bytes of members that a snapshot brings; the others are fetched page by page.
 const SNAPSHOT_BYTES: usize = 40 * 1_024;
 
 /// Something that a change did to a group, besides what its tables say.
@@ -34,6 +34,10 @@ pub(crate) enum Crossing {
     Changed { seq: i64 },
     /// Everything below a seq is gone for all.
     Cleared { below: i64 },
+    /// This node has become the home; no later message gets a seq up to these.
+    Home { warrant: Option<SignedMandate>, chat_until: i64, notices_until: i64 },
+    /// Who may become the home, or does at once.
+    Mandate { to: Option<Domain>, moves: bool },
 }
 
 /// The digest of a message's content.
@@ -129,7 +133,10 @@ impl Change<'_, '_> {
         let mut crossings = self.take_crossings();
         let touched: BTreeSet<String> =
             members.keys().chain(&infos).chain(crossings.keys()).cloned().collect();
-        for group_id in touched.into_iter().filter(|id| !is_remote(id)) {
+        for group_id in touched {
+            if self.group_home(&group_id)?.is_some() {
+                continue;
+            }
             let members = members.remove(&group_id).unwrap_or_default();
             let stream = outbox::stream_epoch(self.tx);
             let log = schema::GROUP_LOGS.get(self.tx, &group_id)?;
@@ -176,6 +183,9 @@ impl Change<'_, '_> {
         for crossing in crossings {
             self.cross(group_id, crossing, &mut header, own)?;
         }
+        if let Some(mandate) = &header.mandate {
+            self.keep_mandate(group_id, mandate)?;
+        }
         let before = log.clone();
         let encoded = header.encode_to_vec();
         (log.seq, log.hash) = (header.seq, entry_hash(&encoded));
@@ -190,7 +200,10 @@ impl Change<'_, '_> {
             let entry = Queued { time: self.now, ..reference(group_id, &log) };
             self.queue(&domain, &entry)?;
         }
-        Ok(())
+        match &header.mandate {
+            Some(mandate) => self.has_moved(group_id, mandate),
+            None => Ok(()),
+        }
     }
 
     fn cross(
@@ -226,6 +239,14 @@ impl Change<'_, '_> {
                 header.changes.push(MessageChange { seq, revoked });
             }
             Crossing::Cleared { below } => header.cleared_to = header.cleared_to.max(below),
+            Crossing::Home { warrant, chat_until, notices_until } => {
+                header.home = own.to_string();
+                header.warrant = warrant;
+                (header.chat_until, header.notices_until) = (chat_until, notices_until);
+            }
+            Crossing::Mandate { to, moves } => {
+                header.mandate = Some(self.sign_mandate(header, to.as_ref(), moves)?);
+            }
         }
         Ok(())
     }
@@ -240,7 +261,7 @@ impl Change<'_, '_> {
         Ok(schema::MESSAGE_SIGNATURES.get(self.tx, key)?)
     }
 
-    fn member_outbound(&self, group_id: &str, user_id: &str) -> Result<GroupMember> {
+    pub(super) fn member_outbound(&self, group_id: &str, user_id: &str) -> Result<GroupMember> {
         let mut user = self.profile_of(user_id)?;
         user.ex.clear();
         let chat = conversation_id::group(group_id);
@@ -331,7 +352,7 @@ impl Change<'_, '_> {
         let own = self.own_domain()?;
         let group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
         let mut members = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut partial) = (0, false);
         for row in schema::MEMBER_ORDER.scan(self.tx, group_id) {
             let ((_, _, _, user_id), _) = row?;
             let member = self.member_outbound(group_id, &user_id)?;
@@ -340,6 +361,7 @@ impl Change<'_, '_> {
             }
             bytes += member.encoded_len();
             if bytes > SNAPSHOT_BYTES {
+                partial = true;
                 break;
             }
             members.push(member);
@@ -348,6 +370,9 @@ impl Change<'_, '_> {
         let (chat_seq, chat_time_ms) = self.place_before(&id, chat)?;
         let stream = conversation_id::stream_of(&id);
         let (notices_seq, notices_time_ms) = self.place_before(&stream, notices)?;
+        let head = schema::CONVERSATION_HEADS.get(self.tx, &id)?.unwrap_or_default();
+        let gaps = head.gaps.iter().filter(|gap| gap.after <= chat_seq);
+        let home = schema::GROUP_HOMES.get(self.tx, group_id)?.unwrap_or_default();
         Ok(GroupSnapshot {
             group: qualify(group_id, &own)?,
             epoch: log.epoch,
@@ -359,6 +384,10 @@ impl Change<'_, '_> {
             chat_time_ms,
             notices_seq,
             notices_time_ms,
+            mandate: home.mandate,
+            warrants: home.warrants,
+            chat_gaps: gaps.map(|gap| SeqGap { after: gap.after, until: gap.until }).collect(),
+            partial,
         })
     }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use store::schema;
 
 use super::group::info_outbound;
+use super::home::moved;
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -25,7 +26,7 @@ const MAX_JSON_BYTES: usize = 200 * 1_024;
 /// Carries a request about a group of another node to its home, and returns its answer from there.
 macro_rules! at_home {
     ($services:expr, $caller:expr, $request:expr, $group_id:expr, $path:literal) => {
-        if let Some(home) = proto::qualified::home_of(&$services.typed($group_id)) {
+        if let Some(home) = $services.home_elsewhere($group_id)? {
             return $services.call_home(&home, $caller, $path, &$request).await;
         }
     };
@@ -63,6 +64,13 @@ impl Services {
         let Some(own) = self.domain() else {
             return Err(ServiceError::not_found("this node does not federate"));
         };
+        if home == own {
+            return Err(ServiceError::Unreachable("the group is being recovered".to_owned()));
+        }
+        if is_remote(&caller.user_id) {
+            // The caller's node may not know yet where the home is.
+            return Err(moved("the group"));
+        }
         let body = border::json_outbound(&json(request)?, own).into_owned();
         if body.len() > MAX_JSON_BYTES {
             return Err(ServiceError::args("the request is too large for another node"));
@@ -101,6 +109,7 @@ impl Services {
             "/group/set_group_info_ex" => set_group_info_ex,
             "/group/set_group_member_info" => set_group_member_info,
             "/group/transfer_group" => transfer_group,
+            "/group/set_group_successor" => set_group_successor,
             "/group/dismiss_group" => dismiss_group,
             "/group/mute_group" => mute_group,
             "/group/cancel_mute_group" => cancel_mute_group,
@@ -118,7 +127,8 @@ impl Services {
         let Some(own) = self.domain() else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for group_id in group_ids.iter().filter(|id| is_remote(id)).take(MAX_GROUPS) {
-            let (Some(home), Ok(group)) = (home_of(group_id), qualify(group_id, own)) else {
+            let (Some(home), Ok(group)) = (self.home_elsewhere(group_id)?, qualify(group_id, own))
+            else {
                 continue;
             };
             let request = request::Body::Groups(GroupsRequest { groups: vec![group] });
@@ -154,7 +164,7 @@ impl Services {
         for qualified in &request.groups {
             let id = localise(qualified, own)?;
             if let Some(group) = schema::GROUPS.get(&view, &id)?
-                && !is_remote(&id)
+                && self.group_home(&view, &id)?.is_none()
             {
                 infos.push(info_outbound(group.info, own)?.into());
             }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use proto::federation::{EventKind, GroupSend, Refusal};
 use proto::msg::SendMsgResp;
-use proto::qualified::{Domain, home_of};
+use proto::qualified::Domain;
 use proto::sdkws::MsgData;
 use store::record::{Queued, RecentSend};
 use store::{Tx, message_log, schema};
@@ -20,7 +20,8 @@ use super::Trouble;
 use super::chat::{MAX_MESSAGE_ID_BYTES, refusal_tip};
 use super::group::digest;
 use super::head::check_home;
-use super::signature::{Purpose, Vouched};
+use super::home::{MOVED, moved};
+use super::signature::Vouched;
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -32,7 +33,7 @@ use crate::message::{SENT, Sending, accept, response};
 use crate::notification::is_system;
 
 /// Messages of one member among which a repeat is recognised, however long ago they were.
-const RECENT: usize = 32;
+pub(super) const RECENT: usize = 32;
 /// How long a sender waits for the home of the group.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -72,7 +73,7 @@ impl Awaited {
 }
 
 /// A message of a member as it is signed and kept: without what its place in the log gives it.
-fn as_members_send(message: MsgData) -> MsgData {
+pub(super) fn as_members_send(message: MsgData) -> MsgData {
     MsgData {
         recv_id: String::new(),
         seq: 0,
@@ -91,38 +92,42 @@ impl Services {
         message: MsgData,
         sending: Sending,
     ) -> Result<SendMsgResp> {
-        let (Some(own), Some(home), Some(others)) =
-            (self.domain(), home_of(&message.group_id), self.inner.others.get())
-        else {
-            return Err(ServiceError::not_found(format!("no group {}", message.group_id)));
+        let nobody = || ServiceError::not_found(format!("no group {}", message.group_id));
+        let home = {
+            let view = self.store().view();
+            let home = self.group_home(&view, &message.group_id)?.ok_or_else(nobody)?;
+            // What the log of the group says so far; the home has the last word.
+            self.check_group(&view, &message)?;
+            check_home(&view, &message.group_id, &home)?;
+            home
         };
-        // What the log of the group says so far; the home has the last word.
-        self.check_group(&self.store().view(), &message)?;
-        check_home(&self.store().view(), &message.group_id)?;
         let answer = response(&message, self.now());
-        let content = border::bare(as_members_send(message), own)?;
-        let signature = Some(others.sign(Purpose::Message, &content));
-        let body = GroupSend { message: content.into(), signature }.encode_to_vec();
-        let (domain, services) = (home.clone(), self.clone());
-        let (answered, seq) = self
+        let services = self.clone();
+        let waiting = self
             .change(caller, move |change| {
+                let (group_id, id) = (message.group_id.clone(), message.client_msg_id.clone());
+                let send = change.signed_send(message)?;
+                change.wait_for_log(&group_id, &id, send.clone())?;
+                let Some(home) = change.open_home(&group_id)? else { return Ok(None) };
                 let event = Queued {
                     kind: EventKind::EventGroupSend as u32,
-                    body: body.into(),
+                    body: send,
                     time: change.now,
                     ..Queued::default()
                 };
-                let seq = change.queue(&domain, &event)?;
+                let seq = change.queue(&home, &event)?;
                 // Before the event can be on its way.
-                Ok((services.inner.awaited.wait(&domain, seq), seq))
+                Ok(Some((services.inner.awaited.wait(&home, seq), seq)))
             })
             .await?;
-        match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(Some(Refusal { code, reason, .. }))) => {
-                return Err(ServiceError::Elsewhere { code, reason });
+        if let Some((answered, seq)) = waiting {
+            match tokio::time::timeout(PATIENCE, answered).await {
+                Ok(Ok(Some(Refusal { code, reason, .. }))) => {
+                    return Err(ServiceError::Elsewhere { code, reason });
+                }
+                Ok(_) => {}
+                Err(_) => self.inner.awaited.give_up(&home, seq),
             }
-            Ok(_) => {}
-            Err(_) => self.inner.awaited.give_up(&home, seq),
         }
         if let Some(reply) = sending.reply {
             let reply = Delivery::Reply(reply, Box::new(answer.clone()));
@@ -146,7 +151,6 @@ impl Change<'_, '_> {
         let own = self.own_domain()?;
         let message = self.services.inbound(message)?;
         if message.session_type != GROUP
-            || home_of(&message.group_id).is_some()
             || is_system(message.content_type)
             || conversation_id::is_notification(&message)
             || message.options.get("history") == Some(&false)
@@ -154,6 +158,9 @@ impl Change<'_, '_> {
             || !(1..=MAX_MESSAGE_ID_BYTES).contains(&message.server_msg_id.len())
         {
             return Err(Trouble::Bad("not a message of a member to a group of this node".into()));
+        }
+        if self.group_home(&message.group_id)?.is_some() {
+            return Err(moved(&message.group_id).into());
         }
         let message = as_members_send(message);
         // What is signed is what the others get: byte for byte.
@@ -200,18 +207,31 @@ impl Change<'_, '_> {
         queued: &Queued,
         refusal: &Refusal,
     ) -> std::result::Result<(), Trouble> {
+        if refusal.code == MOVED {
+            // It goes to the new home as soon as that has opened its epoch.
+            return Ok(());
+        }
         let event = GroupSend::decode(queued.body.clone())?;
         let message = self.services.inbound(MsgData::decode(event.message)?)?;
-        let sender = message.send_id.clone();
-        let tip = MsgData {
-            send_time: self.now,
-            create_time: self.now,
-            ..refusal_tip(self.services, &message, refusal)?
-        };
-        let chat = conversation_id::group(&message.group_id);
-        self.push(&chat, &tip.encode_to_vec(), Audience::Users(vec![sender]));
-        Ok(())
+        self.waits_no_more(&message.group_id, &message.client_msg_id)?;
+        Ok(tell_refused(self, &message, refusal)?)
     }
+}
+
+/// Tells the sender of a message that the group does not take it.
+pub(super) fn tell_refused(
+    change: &mut Change<'_, '_>,
+    message: &MsgData,
+    refusal: &Refusal,
+) -> Result<()> {
+    let tip = MsgData {
+        send_time: change.now,
+        create_time: change.now,
+        ..refusal_tip(change.services, message, refusal)?
+    };
+    let chat = conversation_id::group(&message.group_id);
+    change.push(&chat, &tip.encode_to_vec(), Audience::Users(vec![message.send_id.clone()]));
+    Ok(())
 }
 
 /// The events that a transaction acknowledges are answered.
@@ -222,6 +242,8 @@ pub(super) fn answered(
     seq: u64,
     refusals: &[Refusal],
 ) {
-    let (services, domain, refusals) = (services.clone(), domain.to_owned(), refusals.to_vec());
+    let refusals = refusals.iter().filter(|refusal| refusal.code != MOVED).cloned();
+    let (services, domain, refusals) =
+        (services.clone(), domain.to_owned(), refusals.collect::<Vec<_>>());
     tx.after_commit(move || services.inner.awaited.answered(&domain, seq, &refusals));
 }

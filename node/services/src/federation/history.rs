@@ -1,5 +1,7 @@
 //! Older messages of groups of other nodes: fetched from the home when somebody wants to see them.
 
+use std::sync::atomic::Ordering;
+
 use prost::Message as _;
 use proto::federation::{History, HistoryRequest, PastMessage, request, response};
 use proto::msg::GetSeqMessageReq;
@@ -60,7 +62,8 @@ impl Services {
         }
         let mut fetches = 0;
         for (id, begin, end, num) in wanted {
-            if conversation_id::is_stream(id) || !is_remote(id) {
+            let differs = self.inner.homes_differ.load(Ordering::Acquire);
+            if conversation_id::is_stream(id) || !(is_remote(id) || differs) {
                 continue;
             }
             let mut last = end;
@@ -122,9 +125,8 @@ impl Services {
         first: i64,
         last: i64,
     ) -> Result<i64> {
-        let (Some(own), Some(home)) = (self.domain(), home_of(group_id)) else {
-            return Ok(first);
-        };
+        let home = self.group_home(&self.store().view(), group_id)?;
+        let (Some(own), Some(home)) = (self.domain(), home) else { return Ok(first) };
         let request = HistoryRequest {
             group: qualify(group_id, own)?,
             user: qualify(user_id, own)?,
@@ -136,9 +138,9 @@ impl Services {
         let reached = history.first.clamp(first, last);
         let (id, group_id) = (id.to_owned(), group_id.to_owned());
         let caller = Caller::other_node(home.as_str());
-        let services = self.clone();
+        let (services, of) = (self.clone(), group_id.clone());
         let (history, vouched) = blocking(move || {
-            let vouched = services.vouch_past(&home, &history.messages);
+            let vouched = services.vouch_past(&home, &of, &history.messages);
             Ok((history, vouched))
         })
         .await?;
@@ -158,13 +160,15 @@ impl Services {
     ) -> Result<History> {
         let Some(own) = self.domain() else { return Ok(History::default()) };
         let (group_id, user_id) = (localise(&request.group, own)?, localise(&request.user, own)?);
-        if home_of(&user_id).as_ref() != Some(origin) || is_remote(&group_id) {
+        let view = self.store().view();
+        if home_of(&user_id).as_ref() != Some(origin)
+            || self.group_home(&view, &group_id)?.is_some()
+        {
             return Err(ServiceError::denied(
                 "not a user of that node, or not a group of this one",
             ));
         }
         let chat = conversation_id::group(&group_id);
-        let view = self.store().view();
         let Some(window) = message::window(&view, &user_id, &chat)? else {
             return Err(ServiceError::denied(format!("{user_id} is not in {group_id}")));
         };
@@ -180,6 +184,9 @@ impl Services {
                 break;
             }
             let send_time_ms = message.send_time;
+            if message::is_elsewhere(&message) {
+                continue;
+            }
             if message_log::is_erased(&message) {
                 let gone = PastMessage { seq, send_time_ms, ..PastMessage::default() };
                 history.messages.push(gone);

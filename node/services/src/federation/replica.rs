@@ -2,16 +2,18 @@
 
 use prost::Message as _;
 use proto::federation::{
-    EntryHeader, GroupEntry, GroupMember, GroupMessage, GroupSnapshot, Notice, Profile, Revoked,
+    EntryHeader, GroupEntry, GroupMember, GroupMessage, GroupSnapshot, Mandate, Notice, Profile,
+    Revoked, SeqGap, SignedMandate,
 };
 use proto::qualified::{Domain, home_of, is_remote, localise};
 use proto::sdkws::{GroupInfo, MsgData};
 use store::group_log::entry_hash;
+use store::message_log::is_erased;
 use store::record::{
     Conversation, ConversationHead, Group, GroupReplica, MessageMarks, Present, Revoke,
 };
 use store::version_log::{Change as What, List};
-use store::{Append, schema};
+use store::{Append, Direction, schema};
 
 use super::Trouble;
 use super::group::{digest, member_record};
@@ -33,12 +35,14 @@ type Done = std::result::Result<(), Trouble>;
 const MAX_SEQ: i64 = i64::MAX / 2;
 /// How far the clock of a home may be ahead, in milliseconds.
 const MAX_AHEAD_MS: i64 = 24 * 3_600_000;
+/// Gaps that a home may tell of.
+const MAX_GAPS: usize = 1_000;
 
 impl Change<'_, '_> {
     /// The ID here of a group of `origin`, from its qualified form.
     fn group_of(&self, origin: &Domain, qualified: &str) -> std::result::Result<String, Trouble> {
         let id = localise(qualified, &self.own_domain()?)?;
-        if home_of(&id).as_ref() != Some(origin) {
+        if self.group_home(&id)?.as_ref() != Some(origin) {
             return Err(Trouble::Bad(format!("{qualified} is not a group of {origin}")));
         }
         Ok(id)
@@ -70,7 +74,18 @@ impl Change<'_, '_> {
     }
 
     /// Begins to follow a group.
-    pub(super) fn group_snapshot(&mut self, origin: &Domain, event: GroupSnapshot) -> Done {
+    ///
+    /// `end` is the entry with which the epoch ended that this node knows; 0: nothing is said.
+    pub(super) fn group_snapshot(
+        &mut self,
+        origin: &Domain,
+        event: GroupSnapshot,
+        end: u64,
+    ) -> Done {
+        let group_id = localise(&event.group, &self.own_domain()?)?;
+        if self.place(&group_id)?.is_none() {
+            self.take_warrants(origin, &group_id, event.warrants)?;
+        }
         let group_id = self.group_of(origin, &event.group)?;
         let info = self.info_inbound(&event.info)?;
         if info.group_id != group_id {
@@ -80,8 +95,11 @@ impl Change<'_, '_> {
         if event.epoch < before.epoch {
             return Err(Trouble::Bad("the group has come to a later epoch".into()));
         }
-        if check_home(self.tx, &group_id).is_err() {
+        if check_home(self.tx, &group_id, origin).is_err() {
             return Ok(());
+        }
+        if end > 0 && end < before.seq {
+            self.undo_after(&group_id, before.epoch, end)?;
         }
         self.check_place(event.chat_seq, event.chat_time_ms)?;
         self.check_place(event.notices_seq, event.notices_time_ms)?;
@@ -104,9 +122,93 @@ impl Change<'_, '_> {
         let notices = (event.notices_seq, event.notices_time_ms);
         self.begin_at(&stream, &group_id, notices, true)?;
         self.begin_at(&chat, &group_id, (event.chat_seq, event.chat_time_ms), false)?;
-        let GroupSnapshot { epoch, seq, hash, .. } = event;
-        let replica = GroupReplica { epoch, seq, hash: hash.to_vec() };
+        self.take_gaps(&chat, &event.chat_gaps)?;
+        let GroupSnapshot { epoch, seq, hash, partial, .. } = event;
+        let replica = GroupReplica {
+            epoch,
+            seq,
+            hash: hash.to_vec(),
+            members_to: String::new(),
+            members_complete: !partial,
+        };
         schema::GROUP_REPLICAS.put(self.tx, &group_id, &replica);
+        if let Some(mandate) = &event.mandate {
+            self.keep_mandate(&group_id, mandate)?;
+        }
+        self.home_opened(&group_id)?;
+        if partial {
+            let (services, group_id) = (self.services.clone(), group_id);
+            self.tx.after_commit(move || services.fetch_members_later(&group_id));
+        }
+        Ok(())
+    }
+
+    /// Seqs that the home has left out.
+    fn take_gaps(&mut self, chat: &str, gaps: &[SeqGap]) -> Result<()> {
+        let Some(mut head) = schema::CONVERSATION_HEADS.get(self.tx, chat)? else { return Ok(()) };
+        let before = head.gaps.len();
+        for gap in gaps.iter().take(MAX_GAPS) {
+            let (after, until) = (gap.after, gap.until);
+            let fits = 0 <= after && after < until && until <= MAX_SEQ;
+            if fits && !head.gaps.iter().any(|known| known.until == until) {
+                head.gaps.push(store::record::SeqGap { after, until });
+            }
+        }
+        if head.gaps.len() > before {
+            head.gaps.sort_by_key(|gap| gap.until);
+            schema::CONVERSATION_HEADS.put(self.tx, chat, &head);
+            self.tx.forget_tail(chat);
+        }
+        Ok(())
+    }
+
+    /// Entries of an epoch behind `end` are not of the log that the new home goes on with: what this
+    /// node's users said in them is sent again, everything else in them is undone.
+    fn undo_after(&mut self, group_id: &str, epoch: u64, end: u64) -> Done {
+        let rows = schema::GROUP_ENTRIES.range(
+            self.tx,
+            (group_id, epoch, end + 1),
+            (group_id, epoch),
+            Direction::Ascending,
+        );
+        let entries = rows.collect::<std::result::Result<Vec<_>, _>>()?;
+        tracing::warn!(group = group_id, epoch, end, entries = entries.len(), "entries are undone");
+        let chat = conversation_id::group(group_id);
+        let later = self.take_waiting(group_id)?;
+        for ((_, epoch, seq), entry) in entries {
+            schema::GROUP_ENTRIES.delete(self.tx, (group_id, epoch, seq));
+            let header = EntryHeader::decode(entry.header).unwrap_or_default();
+            for placed in header.messages.iter().filter(|placed| placed.seq > 0) {
+                let id = match placed.notice {
+                    true => conversation_id::stream_of(&chat),
+                    false => chat.clone(),
+                };
+                self.undo_message(group_id, &id, placed)?;
+            }
+        }
+        for waiting in later {
+            self.wait_for_log(group_id, &waiting.client_msg_id, waiting.send)?;
+        }
+        Ok(())
+    }
+
+    fn undo_message(&mut self, group_id: &str, id: &str, placed: &GroupMessage) -> Done {
+        let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, id)? else { return Ok(()) };
+        let key = (head.number, placed.seq.cast_unsigned());
+        let message = schema::MESSAGES.get(self.tx, key)?;
+        schema::MESSAGES.delete(self.tx, key);
+        schema::MESSAGE_SIGNATURES.delete(self.tx, key);
+        message::forget(self, head.number, placed.seq)?;
+        self.tx.forget_tail(id);
+        let said = message.filter(|message| {
+            let by_user = !placed.notice && message.content_type < kind::FRIEND_APPROVED;
+            by_user && !is_remote(&message.send_id) && !is_erased(message)
+        });
+        if let Some(message) = said {
+            let client_msg_id = message.client_msg_id.clone();
+            let send = self.signed_send(message)?;
+            self.wait_for_log(group_id, &client_msg_id, send)?;
+        }
         Ok(())
     }
 
@@ -166,6 +268,55 @@ impl Change<'_, '_> {
         Ok(())
     }
 
+    /// Where this node stands with a group, if the entry with `header` is the one that comes next
+    /// and its home has sent it.
+    fn admit(
+        &mut self,
+        origin: &Domain,
+        group_id: &str,
+        header: &EntryHeader,
+    ) -> std::result::Result<Option<GroupReplica>, Trouble> {
+        let home = self.group_home(group_id)?;
+        if home.as_ref() != Some(origin) {
+            let place = self.place(group_id)?;
+            let known = schema::GROUP_HOMES.get(self.tx, group_id)?.unwrap_or_default();
+            match (place, &header.warrant) {
+                (Some(place), Some(warrant))
+                    if header.home == origin.as_str() && header.epoch > place.epoch =>
+                {
+                    self.take_new_home(origin, group_id, warrant)?;
+                }
+                // A former home has not heard yet that it is one.
+                (Some(place), _) if header.epoch <= place.epoch && !known.warrants.is_empty() => {
+                    return Ok(None);
+                }
+                _ => {
+                    let reason = format!("{} is not a group of {origin}", header.group);
+                    return Err(Trouble::Bad(reason));
+                }
+            }
+        }
+        let Some(replica) = schema::GROUP_REPLICAS.get(self.tx, group_id)? else {
+            // Known from a time that this node has lost: it begins anew.
+            schema::GROUP_REPLICAS.put(self.tx, group_id, &GroupReplica::default());
+            self.services.catch_up_later(group_id);
+            return Ok(None);
+        };
+        if (header.epoch, header.seq) <= (replica.epoch, replica.seq)
+            || check_home(self.tx, group_id, origin).is_err()
+        {
+            return Ok(None);
+        }
+        let next = (header.epoch == replica.epoch && header.seq - 1 == replica.seq)
+            || (header.epoch - 1 == replica.epoch && header.seq == 1 && replica.epoch > 0);
+        if !next || header.previous != replica.hash {
+            // What is missing is fetched, and this entry with it.
+            self.services.catch_up_later(group_id);
+            return Ok(None);
+        }
+        Ok(Some(replica))
+    }
+
     /// Follows one step of a group's log.
     pub(super) fn group_entry(
         &mut self,
@@ -174,24 +325,12 @@ impl Change<'_, '_> {
         vouched: &Vouched,
     ) -> Done {
         let header = EntryHeader::decode(event.header.clone())?;
-        let group_id = self.group_of(origin, &header.group)?;
-        let Some(replica) = schema::GROUP_REPLICAS.get(self.tx, &group_id)? else {
-            // Known from a time that this node has lost: it begins anew.
-            schema::GROUP_REPLICAS.put(self.tx, &group_id, &GroupReplica::default());
-            self.services.catch_up_later(&group_id);
-            return Ok(());
-        };
-        if (header.epoch, header.seq) <= (replica.epoch, replica.seq)
-            || check_home(self.tx, &group_id).is_err()
-        {
-            return Ok(());
-        }
-        let next = (header.epoch == replica.epoch && header.seq - 1 == replica.seq)
-            || (header.epoch - 1 == replica.epoch && header.seq == 1 && replica.epoch > 0);
-        if !next || header.previous != replica.hash {
-            // What is missing is fetched, and this entry with it.
-            self.services.catch_up_later(&group_id);
-            return Ok(());
+        let group_id = localise(&header.group, &self.own_domain()?)?;
+        let Some(replica) = self.admit(origin, &group_id, &header)? else { return Ok(()) };
+        let chat = conversation_id::group(&group_id);
+        let stream = conversation_id::stream_of(&chat);
+        for (id, until) in [(&chat, header.chat_until), (&stream, header.notices_until)] {
+            self.tx.leave_out_until(id, until.clamp(0, MAX_SEQ))?;
         }
         self.take_info(&group_id, &header)?;
         let mut left = Vec::new();
@@ -231,8 +370,26 @@ impl Change<'_, '_> {
         if vouched.contains(&hash) {
             self.keep_head(&group_id, &header, event, &hash);
         }
-        let replica = GroupReplica { epoch: header.epoch, seq: header.seq, hash };
+        let replica =
+            GroupReplica { epoch: header.epoch, seq: header.seq, hash: hash.clone(), ..replica };
         schema::GROUP_REPLICAS.put(self.tx, &group_id, &replica);
+        if header.home == origin.as_str() {
+            self.home_opened(&group_id)?;
+        }
+        match &header.mandate {
+            Some(mandate) => self.take_mandate(origin, &group_id, mandate),
+            None => Ok(()),
+        }
+    }
+
+    /// The home says who may become it, or becomes it at once.
+    fn take_mandate(&mut self, home: &Domain, group_id: &str, signed: &SignedMandate) -> Done {
+        let mandate = Mandate::decode(signed.mandate.clone())?;
+        // One that a home before this one gave has had its effect.
+        if mandate.home == home.as_str() {
+            self.keep_mandate(group_id, signed)?;
+            self.group_moves(group_id, signed)?;
+        }
         Ok(())
     }
 
@@ -241,7 +398,7 @@ impl Change<'_, '_> {
         if header.info.is_empty() && header.members.is_empty() {
             return Ok(());
         }
-        let mut elements = Vec::new();
+        let mut info_changed = false;
         if !header.info.is_empty() {
             let info = self.info_inbound(&header.info)?;
             if info.group_id != group_id {
@@ -249,10 +406,32 @@ impl Change<'_, '_> {
             }
             group.info = info;
             schema::GROUPS.put(self.tx, group_id, &group);
-            elements.push((INFO_ELEMENT.to_owned(), What::Update));
+            info_changed = true;
         }
+        let touch = |id: &str| self.services.inner.fetching_members.touch(group_id, id);
         let own = self.own_domain()?;
         for member in &header.members {
+            if let Some(user) = &member.user {
+                touch(&localise(&user.user_id, &own)?);
+            }
+        }
+        self.note_members(group_id, &header.members, info_changed)?;
+        Ok(())
+    }
+
+    /// Notes in the version log of a group what becomes of members.
+    pub(super) fn note_members(
+        &mut self,
+        group_id: &str,
+        members: &[GroupMember],
+        info_changed: bool,
+    ) -> Done {
+        let own = self.own_domain()?;
+        let mut elements = Vec::new();
+        if info_changed {
+            elements.push((INFO_ELEMENT.to_owned(), What::Update));
+        }
+        for member in members {
             let user = member.user.as_ref().map_or("", |user| &user.user_id);
             let user_id = localise(user, &own)?;
             let known = schema::MEMBERS.contains(self.tx, (group_id, &user_id))?;
@@ -269,7 +448,7 @@ impl Change<'_, '_> {
     }
 
     /// Puts a member in, or out; returns a user of this node who is gone.
-    fn take_member(
+    pub(super) fn take_member(
         &mut self,
         origin: &Domain,
         group_id: &str,
@@ -415,6 +594,9 @@ impl Change<'_, '_> {
         }
         self.push(&id, &appended.message, audience(&message, &leavers));
         if !placed.notice && message.content_type < kind::FRIEND_APPROVED {
+            if !is_remote(&message.send_id) {
+                self.waits_no_more(group_id, &message.client_msg_id)?;
+            }
             self.raise_read(&message.send_id, &id, placed.seq)?;
             let sender = message.send_id.clone();
             let to_all = self.as_user(&sender, |change| mark_named(change, &message))?;

@@ -67,6 +67,14 @@ impl Services {
                 let part = self.answer_log(origin, request).await?;
                 Ok(Some(response::Body::GroupLog(part)))
             }
+            request::Body::Members(request) => {
+                let members = self.answer_members(origin, request).await?;
+                Ok(Some(response::Body::Members(members)))
+            }
+            request::Body::MayMove(request) => {
+                self.answer_may_move(origin, &request)?;
+                Ok(None)
+            }
             request::Body::Heads(heads) => {
                 let heads = self.answer_heads(origin, heads).await?;
                 Ok(Some(response::Body::Heads(heads)))

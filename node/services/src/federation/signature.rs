@@ -5,12 +5,12 @@ use std::collections::HashSet;
 
 use prost::Message as _;
 use proto::federation::{
-    EntryHeader, Event, EventKind, GroupEntry, GroupSend, PastMessage, Signature,
+    EntryHeader, Event, EventKind, GroupEntry, GroupSend, Mandate, PastMessage, Signature,
 };
-use proto::qualified::Domain;
+use proto::qualified::{Domain, localise};
 use proto::sdkws::MsgData;
-use store::StoreError;
 use store::group_log::entry_hash;
+use store::{StoreError, schema};
 
 use super::as_of_the_store;
 use super::group::digest;
@@ -26,17 +26,19 @@ pub enum Purpose {
     Message,
     /// How far the log of one of its groups has come.
     Head,
+    /// Who may become the home of one of its groups.
+    Mandate,
 }
 
 /// What a signature is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Judgement {
-    /// A key that speaks for the node has made it.
-    Holds,
-    /// No such key has.
+    /// No key that speaks for the node has made it.
     Forged,
     /// Nothing is known of the node.
     Unknown,
+    /// Such a key has.
+    Holds,
 }
 
 /// What of some events was signed by whom it should be: digests of contents, hashes of entries.
@@ -92,7 +94,8 @@ impl Services {
                     if let Ok(GroupSend { message, signature }) =
                         GroupSend::decode(event.body.clone())
                     {
-                        self.vouch_message(None, &message, signature.as_ref(), &mut vouched);
+                        let at = (signature.as_ref(), self.now());
+                        self.vouch_message(&[], &message, at, &mut vouched);
                     }
                 }
                 _ => {}
@@ -104,47 +107,63 @@ impl Services {
     /// Checks the signatures in an entry of a log of the node of `home`.
     pub(super) fn vouch_entry(&self, home: &Domain, entry: &GroupEntry, vouched: &mut Vouched) {
         let Ok(header) = EntryHeader::decode(entry.header.clone()) else { return };
+        let homes = self.homes_of_entry(home, &header);
         let mut contents = entry.contents.iter();
         for message in &header.messages {
             let content = if message.seq > 0 { contents.next() } else { Some(&message.content) };
             if let Some(content) = content.filter(|content| !content.is_empty()) {
-                self.vouch_message(Some(home), content, message.signature.as_ref(), vouched);
+                let at = (message.signature.as_ref(), message.send_time_ms);
+                self.vouch_message(&homes, content, at, vouched);
             }
         }
         let Some(signature) = &entry.head else { return };
         let hash = entry_hash(&entry.header);
         let head = head_of(&header, &hash).encode_to_vec();
-        match self.judge(home, Purpose::Head, &head, signature) {
+        let held =
+            homes.iter().map(|home| self.judge(home, Purpose::Head, &head, signature, self.now()));
+        match held.max().unwrap_or(Judgement::Unknown) {
             Judgement::Holds => drop(vouched.0.insert(hash)),
             other => tracing::warn!(group = header.group, ?other, "the signature of a head"),
         }
     }
 
     /// As [`vouch`](Self::vouch), for older messages.
-    pub(super) fn vouch_past(&self, home: &Domain, messages: &[PastMessage]) -> Vouched {
+    pub(super) fn vouch_past(
+        &self,
+        home: &Domain,
+        group_id: &str,
+        messages: &[PastMessage],
+    ) -> Vouched {
+        let mut homes = self.former_homes(group_id);
+        homes.push(home.clone());
         let mut vouched = Vouched::default();
         for past in messages.iter().filter(|past| !past.content.is_empty()) {
-            self.vouch_message(Some(home), &past.content, past.signature.as_ref(), &mut vouched);
+            let at = (past.signature.as_ref(), past.send_time_ms);
+            self.vouch_message(&homes, &past.content, at, &mut vouched);
         }
         vouched
     }
 
     /// Notes the digest of a content if its author's node has signed it, or need not have: what the
-    /// home's own users say, and what the home itself says, rests on the home's word.
+    /// users of the homes say, and what a home itself says, rests on the word of the home.
+    ///
+    /// A signature holds if its key held when the message was sent.
     fn vouch_message(
         &self,
-        home: Option<&Domain>,
+        homes: &[Domain],
         content: &[u8],
-        signature: Option<&Signature>,
+        (signature, sent_ms): (Option<&Signature>, i64),
         vouched: &mut Vouched,
     ) {
         let Ok(message) = MsgData::decode(content) else { return };
         let Some(author) = domain_of(&message.send_id) else { return };
-        let unsigned = home.is_some_and(|home| author == *home || is_system(message.content_type));
-        let sound = unsigned
+        let system = is_system(message.content_type) && !homes.is_empty();
+        let at = sent_ms.min(self.now());
+        let sound = homes.contains(&author)
+            || system
             || match signature {
                 Some(signature) => {
-                    let judged = self.judge(&author, Purpose::Message, content, signature);
+                    let judged = self.judge(&author, Purpose::Message, content, signature, at);
                     // Of a node that this one has never heard of, it has the home's word and no
                     // more.
                     judged == Judgement::Holds || judged == Judgement::Unknown
@@ -158,21 +177,46 @@ impl Services {
         }
     }
 
+    /// On whose word an entry rests that the home of a group brings: on its own; and while a new home
+    /// tells what the one before it said, on that one's too.
+    fn homes_of_entry(&self, home: &Domain, header: &EntryHeader) -> Vec<Domain> {
+        let mut homes = vec![home.clone()];
+        let Some(group_id) = self.domain().and_then(|own| localise(&header.group, own).ok()) else {
+            return homes;
+        };
+        let view = self.store().view();
+        let row = schema::GROUP_HOMES.get(&view, &group_id).ok().flatten().unwrap_or_default();
+        let replica = schema::GROUP_REPLICAS.get(&view, &group_id).ok().flatten();
+        if row.opening && replica.is_some_and(|replica| header.epoch <= replica.epoch) {
+            homes.extend(self.former_homes(&group_id));
+        }
+        homes
+    }
+
+    /// Nodes that were the home of a group before the present one.
+    fn former_homes(&self, group_id: &str) -> Vec<Domain> {
+        let row = schema::GROUP_HOMES.get(&self.store().view(), group_id).ok().flatten();
+        let warrants = row.map(|row| row.warrants).unwrap_or_default();
+        let mandates = warrants.into_iter().filter_map(|w| Mandate::decode(w.mandate).ok());
+        mandates.filter_map(|mandate| mandate.home.parse().ok()).collect()
+    }
+
     fn judge(
         &self,
         domain: &Domain,
         purpose: Purpose,
         bytes: &[u8],
         signature: &Signature,
+        at_ms: i64,
     ) -> Judgement {
         match self.inner.others.get() {
-            Some(others) => others.judge(domain, purpose, bytes, signature, self.now()),
+            Some(others) => others.judge(domain, purpose, bytes, signature, at_ms),
             None => Judgement::Unknown,
         }
     }
 
     /// Whether `domain` has signed the head of a log.
     pub(super) fn has_signed_head(&self, domain: &Domain, head: &[u8], by: &Signature) -> bool {
-        self.judge(domain, Purpose::Head, head, by) == Judgement::Holds
+        self.judge(domain, Purpose::Head, head, by, self.now()) == Judgement::Holds
     }
 }

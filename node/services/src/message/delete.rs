@@ -165,7 +165,7 @@ pub(crate) fn erase(change: &mut Change<'_, '_>, number: u64, seq: i64) -> Resul
 }
 
 /// Removes what was noted about a message.
-pub(super) fn forget(change: &mut Change<'_, '_>, number: u64, seq: i64) -> Result<()> {
+pub(crate) fn forget(change: &mut Change<'_, '_>, number: u64, seq: i64) -> Result<()> {
     let key = (number, seq.cast_unsigned());
     schema::MESSAGE_MARKS.delete(change.tx, key);
     let users: Vec<String> = schema::HIDDEN_MESSAGES

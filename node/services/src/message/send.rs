@@ -90,7 +90,10 @@ impl Services {
         message.send_time = message.send_time.min(self.now());
         force_options(&mut message);
         let unstored = message.options.get("history") == Some(&false);
-        if message.session_type == GROUP && is_remote(&message.group_id) && !unstored {
+        if message.session_type == GROUP
+            && !unstored
+            && self.group_home(&self.store().view(), &message.group_id)?.is_some()
+        {
             return self.send_to_home(caller, message, sending).await;
         }
         let mut turn = None;
