@@ -156,11 +156,11 @@ impl Greeted {
                     if MOVES_CURSOR_FIRST {
                         self.move_cursor(payload.epoch, last).await?;
                     }
+                    let applied = self.shared.rules.apply(&self.origin, numbered, Box::new(begin));
                     applying.push_back(async move {
                         if ACKNOWLEDGES_FIRST || MOVES_CURSOR_FIRST {
                             tokio::time::sleep(FAULT_SHOWS).await;
                         }
-                        let applied = self.shared.rules.apply(&self.origin, numbered, Box::new(begin));
                         (last, applied.await)
                     });
                 }

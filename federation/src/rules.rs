@@ -22,7 +22,8 @@ pub trait Rules: Send + Sync + 'static {
     fn seal(&self, events: &mut [Event]);
 
     /// Applies events of `origin`, each with its place in the stream, in one transaction, which
-    /// `begin` begins; returns those that the rules refuse.
+    /// `begin` begins; returns those that the rules refuse. Calls for one origin take effect in the
+    /// order in which they are made, whenever their futures are polled.
     fn apply(
         &self,
         origin: &Domain,

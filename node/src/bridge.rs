@@ -65,8 +65,8 @@ impl Rules for RulesOf {
         events: Vec<(u64, Event)>,
         begin: Begin,
     ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>> {
-        let origin = origin.clone();
-        Box::pin(async move { self.0.apply_events(&origin, events, begin).await })
+        let (origin, turn) = (origin.clone(), self.0.turn(origin));
+        Box::pin(async move { self.0.apply_events(&origin, turn, events, begin).await })
     }
 
     fn seal(&self, events: &mut [Event]) {

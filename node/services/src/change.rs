@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -111,9 +111,15 @@ impl<'tx> Change<'_, 'tx> {
         }
     }
 
-    /// What was done to groups of this node.
-    pub(crate) fn take_crossings(&mut self) -> BTreeMap<String, Vec<Crossing>> {
-        self.crossings.as_mut().map(std::mem::take).unwrap_or_default()
+    /// Groups of this node to which something was done.
+    pub(crate) fn groups_crossed(&self) -> BTreeSet<String> {
+        self.crossings.iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// What was done to one of them.
+    pub(crate) fn take_crossings(&mut self, group_id: &str) -> Vec<Crossing> {
+        let crossings = self.crossings.as_mut();
+        crossings.and_then(|crossings| crossings.remove(group_id)).unwrap_or_default()
     }
 
     pub(crate) fn note_crossing(&mut self, group_id: &str, crossing: Crossing) {

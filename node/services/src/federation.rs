@@ -15,6 +15,7 @@ mod history;
 mod home;
 mod media;
 mod members;
+mod order;
 mod presence;
 mod profile;
 pub mod proof;
@@ -52,6 +53,8 @@ pub(crate) use head::HeadsToTell;
 pub use home::{SetGroupSuccessorReq, SetGroupSuccessorResp};
 pub(crate) use media::Fetching;
 pub(crate) use members::FetchingMembers;
+pub use order::Turn;
+pub(crate) use order::Turns;
 pub(crate) use signature::Vouched;
 pub use signature::{Judgement, Purpose};
 pub use succession::TakenOver;
@@ -224,6 +227,11 @@ impl Services {
         Ok(response)
     }
 
+    /// The place of a batch of another node among all of that node.
+    pub fn turn(&self, origin: &Domain) -> Turn {
+        self.inner.turns.take(origin)
+    }
+
     /// Writes out an event that was queued for another node.
     pub fn write_out(
         &self,
@@ -244,18 +252,23 @@ impl Services {
     /// transaction; returns those that the rules refuse. What cannot be understood goes into
     /// quarantine.
     ///
-    /// `begin` begins the transaction and returns up to where events were applied before.
+    /// `begin` begins the transaction and returns up to where events were applied before. `turn` is
+    /// the place of the events among those of the node.
     pub async fn apply_events(
         &self,
         origin: &Domain,
+        turn: Turn,
         events: Vec<(u64, Event)>,
         begin: impl FnOnce(&mut Tx<'_>) -> std::result::Result<u64, StoreError> + Send + 'static,
     ) -> std::result::Result<Vec<Refusal>, StoreError> {
         let (name, origin) = (origin.to_string(), origin.clone());
         let caller = Caller::other_node(&name);
         let (events, vouched) = self.vouch_events(&origin, events).await?;
+        let over = turn.comes().await;
         let applied = self.change(&caller, move |change| {
             let epoch = |tx: &Tx<'_>| Ok::<_, StoreError>(outbox::cursor(tx, &name)?.epoch);
+            // Those behind are queued behind this.
+            drop(over);
             let mut refusals = Vec::new();
             let before = begin(change.tx)?;
             for (seq, event) in events.into_iter().filter(|(seq, _)| *seq > before) {

@@ -40,7 +40,7 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use federation::{Awaited, Fetching, FetchingMembers, HeadsToTell, OtherNodes, Verdicts};
+use federation::{Awaited, Fetching, FetchingMembers, HeadsToTell, OtherNodes, Turns, Verdicts};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::runtime::Handle;
@@ -78,6 +78,8 @@ struct Inner {
     /// There are groups whose home may not be as their ID says.
     homes_differ: AtomicBool,
     fetching_members: FetchingMembers,
+    /// In which order what other nodes send is applied.
+    turns: Turns,
     heads_to_tell: HeadsToTell,
     fetching: Fetching,
     /// Where work goes that follows from a change.
@@ -106,6 +108,7 @@ impl Services {
             // Until somebody has looked.
             homes_differ: AtomicBool::new(true),
             fetching_members: FetchingMembers::default(),
+            turns: Turns::default(),
             heads_to_tell: HeadsToTell::default(),
             fetching: Fetching::default(),
             runtime: Handle::current(),

@@ -14,8 +14,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use prost::Message;
 use proto::federation::{
-    Ack, Batch, BatchPayload, ByeCode, Event, EventKind, Frame, Hello, Profile, Request, Response,
-    SignedDocument, Welcome, frame, request, response,
+    Ack, Batch, BatchPayload, ByeCode, Event, EventKind, Frame, Hello, Profile, Profiles, Request,
+    Response, SignedDocument, Welcome, frame, request, response,
 };
 use tokio::sync::mpsc;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -280,6 +280,19 @@ impl Drop for Peer {
     }
 }
 
+/// The peer has every user that it is asked for, and nothing else.
+fn answer(request: Option<&request::Body>) -> Response {
+    match request {
+        Some(request::Body::Profiles(wanted)) => {
+            let profiles = wanted.user_ids.iter().map(|id| profile(id)).collect();
+            let body = Some(response::Body::Profiles(Profiles { profiles }));
+            Response { body, ..Response::default() }
+        }
+        Some(request::Body::Greeting(_)) => Response::default(),
+        _ => Response { code: 1_004, reason: "nothing".into(), ..Response::default() },
+    }
+}
+
 /// Notes what the target asks for, and answers that there is nothing.
 async fn serve(mut incoming: mpsc::Receiver<Incoming>, asked: Asked) {
     while let Some(Incoming { lane, link, .. }) = incoming.recv().await {
@@ -291,9 +304,8 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, asked: Asked) {
                 Lane::Control => {
                     let Ok(request) = heard(&mut frames).await else { return };
                     let Ok(request) = Request::decode(request) else { return };
+                    let response = answer(request.body.as_ref());
                     asked.lock().extend(request.body);
-                    let response =
-                        Response { code: 1_004, reason: "nothing".into(), ..Response::default() };
                     let _ = frames.send(Bytes::from(response.encode_to_vec())).await;
                 }
                 Lane::Events => {

@@ -18,11 +18,18 @@ use store::group_log::entry_hash;
 use store::record::{GroupLog, Member, Number, Queued};
 use store::{Read, StoreError, View, message_log, outbox, schema};
 
+use super::home::moved;
 use crate::border::{bare, link_outbound};
 use crate::change::Change;
 use crate::conversation_id;
 use crate::error::Result;
 
+/// Bytes of the header of an entry, and of the contents beside it, from which on the next one begins.
+const MAX_HEADER_BYTES: usize = 32 * 1_024;
+const MAX_CONTENT_BYTES: usize = 96 * 1_024;
+/// Bytes that a message takes in a header without those who left, and bytes of a group's info.
+const MESSAGE_BYTES: usize = 320;
+const MAX_INFO_BYTES: usize = 8 * 1_024;
 /// Bytes of members that a snapshot brings; the others are fetched page by page.
 const SNAPSHOT_BYTES: usize = 40 * 1_024;
 
@@ -38,6 +45,63 @@ pub(crate) enum Crossing {
     Home { warrant: Option<SignedMandate>, chat_until: i64, notices_until: i64 },
     /// Who may become the home, or does at once.
     Mandate { to: Option<Domain>, moves: bool },
+}
+
+impl Crossing {
+    /// Bytes that it takes in the header of an entry, about, and beside it.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Message { message, leavers, .. } => {
+                let leavers: usize = leavers.iter().map(|id| id.len() + 64).sum();
+                let stored = MsgData::decode(message.as_slice()).is_ok_and(|m| m.seq > 0);
+                // What is not stored travels in the header.
+                let inside = if stored { 0 } else { message.len() };
+                (leavers + MESSAGE_BYTES + inside, message.len())
+            }
+            Self::Changed { .. } | Self::Cleared { .. } => (MESSAGE_BYTES, 0),
+            Self::Home { .. } | Self::Mandate { .. } => (2 * MESSAGE_BYTES, 0),
+        }
+    }
+}
+
+/// Headers of entries that follow on each other, each of them small enough to be kept and sent.
+struct Headers {
+    finished: Vec<EntryHeader>,
+    last: EntryHeader,
+    bytes: usize,
+    contents: usize,
+}
+
+impl Headers {
+    fn begin(first: EntryHeader) -> Self {
+        Self { finished: Vec::new(), last: first, bytes: 0, contents: 0 }
+    }
+
+    /// The header in which there is room for so many bytes, and for contents beside it.
+    fn with_room(&mut self, bytes: usize, contents: usize) -> &mut EntryHeader {
+        self.bytes += bytes;
+        self.contents += contents;
+        let full = self.bytes > MAX_HEADER_BYTES || self.contents > MAX_CONTENT_BYTES;
+        // What is too large for any entry gets one of its own.
+        if full && (self.bytes, self.contents) != (bytes, contents) {
+            (self.bytes, self.contents) = (bytes, contents);
+            let finished = std::mem::take(&mut self.last);
+            self.last = EntryHeader {
+                group: finished.group.clone(),
+                epoch: finished.epoch,
+                seq: finished.seq + 1,
+                time_ms: finished.time_ms,
+                ..EntryHeader::default()
+            };
+            self.finished.push(finished);
+        }
+        &mut self.last
+    }
+
+    fn all(mut self) -> Vec<EntryHeader> {
+        self.finished.push(self.last);
+        self.finished
+    }
 }
 
 /// The digest of a message's content.
@@ -123,40 +187,67 @@ pub(super) fn info_outbound(info: GroupInfo, own: &Domain) -> Result<Vec<u8>> {
 impl Change<'_, '_> {
     /// Ends a change: what it did to groups with members elsewhere goes into their logs.
     pub(crate) fn cross_groups(&mut self) -> Result<()> {
-        let Some(own) = self.services.domain().cloned() else { return Ok(()) };
+        if self.services.domain().is_none() {
+            return Ok(());
+        }
         let mut members: BTreeMap<String, Vec<(String, bool)>> = BTreeMap::new();
         for ((group_id, user_id), existed) in schema::MEMBERS.written(self.tx)? {
             members.entry(group_id).or_default().push((user_id, existed));
         }
         let infos: BTreeSet<String> =
             schema::GROUPS.written(self.tx)?.into_iter().map(|(id, _)| id).collect();
-        let mut crossings = self.take_crossings();
+        let crossings = self.groups_crossed();
         let touched: BTreeSet<String> =
-            members.keys().chain(&infos).chain(crossings.keys()).cloned().collect();
+            members.keys().chain(&infos).chain(&crossings).cloned().collect();
         for group_id in touched {
             if self.group_home(&group_id)?.is_some() {
+                // A user's act that began while this node was still the home.
+                if !self.caller.user_id.is_empty() {
+                    return Err(moved(&group_id));
+                }
                 continue;
             }
             let members = members.remove(&group_id).unwrap_or_default();
-            let stream = outbox::stream_epoch(self.tx);
-            let log = schema::GROUP_LOGS.get(self.tx, &group_id)?;
-            let log = match log {
-                Some(log) if log.stream == stream => log,
-                // Restored: the seqs behind it may have been given to other entries.
-                Some(log) => GroupLog { epoch: log.epoch + 1, seq: 0, stream, ..log },
-                None if members.iter().any(|(user, _)| is_remote(user)) => {
-                    GroupLog { epoch: 1, stream, ..GroupLog::default() }
-                }
-                None => continue,
-            };
-            let crossings = crossings.remove(&group_id).unwrap_or_default();
-            let changed = infos.contains(&group_id);
-            self.add_entry(&group_id, log, changed, &members, crossings, &own)?;
+            self.cross_group(&group_id, infos.contains(&group_id), &members)?;
         }
         Ok(())
     }
 
-    fn add_entry(
+    /// As [`cross_groups`](Self::cross_groups), for one group of this node, before the change ends.
+    pub(super) fn cross_now(&mut self, group_id: &str) -> Result<()> {
+        let written = schema::MEMBERS.written(self.tx)?.into_iter();
+        let members = written.filter(|((group, _), _)| group == group_id);
+        let members: Vec<_> = members.map(|((_, user), existed)| (user, existed)).collect();
+        let changed = schema::GROUPS.written(self.tx)?.iter().any(|(id, _)| id == group_id);
+        if changed || !members.is_empty() || self.groups_crossed().contains(group_id) {
+            self.cross_group(group_id, changed, &members)?;
+        }
+        Ok(())
+    }
+
+    fn cross_group(
+        &mut self,
+        group_id: &str,
+        info_changed: bool,
+        members: &[(String, bool)],
+    ) -> Result<()> {
+        let own = self.own_domain()?;
+        let crossings = self.take_crossings(group_id);
+        let stream = outbox::stream_epoch(self.tx);
+        let log = match schema::GROUP_LOGS.get(self.tx, group_id)? {
+            Some(log) if log.stream == stream => log,
+            // Restored: the seqs behind it may have been given to other entries.
+            Some(log) => GroupLog { epoch: log.epoch + 1, seq: 0, stream, ..log },
+            None if members.iter().any(|(user, _)| is_remote(user)) => {
+                GroupLog { epoch: 1, stream, ..GroupLog::default() }
+            }
+            None => return Ok(()),
+        };
+        self.add_entries(group_id, log, info_changed, members, crossings, &own)
+    }
+
+    /// Writes what a change did to a group: one entry, or several if it is much.
+    fn add_entries(
         &mut self,
         group_id: &str,
         mut log: GroupLog,
@@ -165,45 +256,50 @@ impl Change<'_, '_> {
         crossings: Vec<Crossing>,
         own: &Domain,
     ) -> Result<()> {
-        let mut header = EntryHeader {
+        let mut headers = Headers::begin(EntryHeader {
             group: qualify(group_id, own)?,
             epoch: log.epoch,
             seq: log.seq + 1,
-            previous: log.hash.clone().into(),
             time_ms: self.now,
             ..EntryHeader::default()
-        };
-        let group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
+        });
         if info_changed {
-            header.info = info_outbound(group.info.clone(), own)?.into();
+            let group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
+            headers.with_room(MAX_INFO_BYTES, 0).info = info_outbound(group.info, own)?.into();
         }
         for (user_id, _) in written {
-            header.members.push(self.member_outbound(group_id, user_id)?);
+            let member = self.member_outbound(group_id, user_id)?;
+            headers.with_room(member.encoded_len(), 0).members.push(member);
         }
         for crossing in crossings {
-            self.cross(group_id, crossing, &mut header, own)?;
+            let (bytes, content) = crossing.size();
+            self.cross(group_id, crossing, headers.with_room(bytes, content), own)?;
         }
-        if let Some(mandate) = &header.mandate {
-            self.keep_mandate(group_id, mandate)?;
-        }
+        let headers = headers.all();
         let before = log.clone();
-        let encoded = header.encode_to_vec();
-        (log.seq, log.hash) = (header.seq, entry_hash(&encoded));
-        let entry = store::record::GroupEntry { header: encoded.into() };
-        schema::GROUP_ENTRIES.put(self.tx, (group_id, log.epoch, log.seq), &entry);
+        let mut entries = Vec::new();
+        for mut header in headers.iter().cloned() {
+            header.previous = log.hash.clone().into();
+            let encoded = header.encode_to_vec();
+            (log.seq, log.hash) = (header.seq, entry_hash(&encoded));
+            let entry = store::record::GroupEntry { header: encoded.into() };
+            schema::GROUP_ENTRIES.put(self.tx, (group_id, log.epoch, log.seq), &entry);
+            entries.push(Queued { time: self.now, ..reference(group_id, &log) });
+        }
         schema::GROUP_LOGS.put(self.tx, group_id, &log);
         for (domain, new) in self.count_nodes(group_id, written)? {
             if new {
-                let snapshot = self.snapshot_before(group_id, &before, &header)?;
+                let snapshot = self.snapshot_before(group_id, &before, &headers)?;
                 self.tell_node(&domain, EventKind::EventGroupSnapshot, &snapshot)?;
             }
-            let entry = Queued { time: self.now, ..reference(group_id, &log) };
-            self.queue(&domain, &entry)?;
+            for entry in &entries {
+                self.queue(&domain, entry)?;
+            }
         }
-        match &header.mandate {
-            Some(mandate) => self.has_moved(group_id, mandate),
-            None => Ok(()),
+        for mandate in headers.into_iter().filter_map(|header| header.mandate) {
+            self.has_moved(group_id, &mandate)?;
         }
+        Ok(())
     }
 
     fn cross(
@@ -322,18 +418,20 @@ impl Change<'_, '_> {
         Ok(nodes)
     }
 
-    /// The group for a node that is new to it, as it was before the entry with `header`.
+    /// The group for a node that is new to it, as it was before the entries with `headers`.
     fn snapshot_before(
         &self,
         group_id: &str,
         before: &GroupLog,
-        header: &EntryHeader,
+        headers: &[EntryHeader],
     ) -> Result<GroupSnapshot> {
-        // The entry itself brings these.
-        let entering = header.members.iter().filter_map(|member| member.user.as_ref());
+        // The entries themselves bring these.
+        let entering = headers.iter().flat_map(|header| &header.members);
+        let entering = entering.filter_map(|member| member.user.as_ref());
         let entering = entering.map(|user| user.user_id.as_str()).collect();
         let first_of = |notice: bool| {
-            let of = header.messages.iter().filter(|m| m.notice == notice && m.seq > 0);
+            let messages = headers.iter().flat_map(|header| &header.messages);
+            let of = messages.filter(|m| m.notice == notice && m.seq > 0);
             of.map(|message| message.seq - 1).min()
         };
         self.snapshot(group_id, before, &entering, first_of(false), first_of(true))

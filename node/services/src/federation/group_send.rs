@@ -105,17 +105,12 @@ impl Services {
         let services = self.clone();
         let waiting = self
             .change(caller, move |change| {
-                let (group_id, id) = (message.group_id.clone(), message.client_msg_id.clone());
-                let send = change.signed_send(message)?;
-                change.wait_for_log(&group_id, &id, send.clone())?;
-                let Some(home) = change.open_home(&group_id)? else { return Ok(None) };
-                let event = Queued {
-                    kind: EventKind::EventGroupSend as u32,
-                    body: send,
-                    time: change.now,
-                    ..Queued::default()
-                };
-                let seq = change.queue(&home, &event)?;
+                if change.group_home(&message.group_id)?.is_none() {
+                    // In the meantime this node has become the home.
+                    change.place_own(&message)?;
+                    return Ok(None);
+                }
+                let Some((home, seq)) = change.send_away(message)? else { return Ok(None) };
                 // Before the event can be on its way.
                 Ok(Some((services.inner.awaited.wait(&home, seq), seq)))
             })
@@ -138,6 +133,23 @@ impl Services {
 }
 
 impl Change<'_, '_> {
+    /// Keeps a message until it is in the log of its group, and queues it for the home; returns
+    /// where, unless the home is only about to open.
+    pub(crate) fn send_away(&mut self, message: MsgData) -> Result<Option<(Domain, u64)>> {
+        let (group_id, id) = (message.group_id.clone(), message.client_msg_id.clone());
+        let send = self.signed_send(message)?;
+        self.wait_for_log(&group_id, &id, send.clone())?;
+        let Some(home) = self.open_home(&group_id)? else { return Ok(None) };
+        let event = Queued {
+            kind: EventKind::EventGroupSend as u32,
+            body: send,
+            time: self.now,
+            ..Queued::default()
+        };
+        let seq = self.queue(&home, &event)?;
+        Ok(Some((home, seq)))
+    }
+
     /// A member on another node has sent a message.
     pub(super) fn group_sent(
         &mut self,

@@ -29,7 +29,7 @@ pub(super) const MOVED: i32 = 1_299;
 
 /// Seqs that are left out when a lost home is taken over: it may have given some to messages that
 /// nobody else has.
-const LEFT_OUT: i64 = 10_000;
+const LEFT_OUT: i64 = 1_000;
 /// Messages of a group in which a new home looks for what members sent last.
 const LOOKED_BACK: usize = 5_000;
 
@@ -126,7 +126,7 @@ fn mandate_of(from: &impl Read, group_id: &str) -> Result<Option<Mandate>> {
 
 impl Change<'_, '_> {
     /// The node that has the home of a group; `None`: this one.
-    pub(super) fn group_home(&self, group_id: &str) -> Result<Option<Domain>> {
+    pub(crate) fn group_home(&self, group_id: &str) -> Result<Option<Domain>> {
         self.services.group_home(&*self.tx, group_id)
     }
 

@@ -284,6 +284,10 @@ impl Change<'_, '_> {
                 (Some(place), Some(warrant))
                     if header.home == origin.as_str() && header.epoch > place.epoch =>
                 {
+                    if home.is_none() {
+                        // What came before in this change was done as the home.
+                        self.cross_now(group_id)?;
+                    }
                     self.take_new_home(origin, group_id, warrant)?;
                 }
                 // A former home has not heard yet that it is one.
@@ -299,7 +303,7 @@ impl Change<'_, '_> {
         let Some(replica) = schema::GROUP_REPLICAS.get(self.tx, group_id)? else {
             // Known from a time that this node has lost: it begins anew.
             schema::GROUP_REPLICAS.put(self.tx, group_id, &GroupReplica::default());
-            self.services.catch_up_later(group_id);
+            self.catch_up_after(group_id);
             return Ok(None);
         };
         if (header.epoch, header.seq) <= (replica.epoch, replica.seq)
@@ -311,10 +315,16 @@ impl Change<'_, '_> {
             || (header.epoch - 1 == replica.epoch && header.seq == 1 && replica.epoch > 0);
         if !next || header.previous != replica.hash {
             // What is missing is fetched, and this entry with it.
-            self.services.catch_up_later(group_id);
+            self.catch_up_after(group_id);
             return Ok(None);
         }
         Ok(Some(replica))
+    }
+
+    /// Catches up with the log of a group once what was found out is stored.
+    fn catch_up_after(&mut self, group_id: &str) {
+        let (services, group_id) = (self.services.clone(), group_id.to_owned());
+        self.tx.after_commit(move || services.catch_up_later(&group_id));
     }
 
     /// Follows one step of a group's log.

@@ -103,7 +103,7 @@ impl Change<'_, '_> {
         Ok(())
     }
 
-    fn place_own(&mut self, message: &MsgData) -> Result<()> {
+    pub(super) fn place_own(&mut self, message: &MsgData) -> Result<()> {
         self.services.check_group(&*self.tx, message)?;
         let to_all = self.as_user(&message.send_id, |change| accept(change, message))?;
         if to_all {

@@ -300,6 +300,15 @@ fn store(
             return Err(ServiceError::NotInGroup(message.send_id.clone()));
         }
     }
+    // Or the home of the group may have moved.
+    if message.session_type == GROUP && change.group_home(&message.group_id)?.is_some() {
+        let response = response(message, change.now);
+        if let Some(reply) = sending.reply {
+            change.reply(reply, response.clone());
+        }
+        change.send_away(message.clone())?;
+        return Ok((response, false));
+    }
     let appended = change.append(message, true)?;
     let response = if appended.repeated {
         let first = MsgData::decode(appended.message.clone())
