@@ -5,23 +5,23 @@ use testnet::{Client, Node, Result, Socket, Wire, federated};
 
 use super::until;
 
-struct Group {
-    nodes: [Node; 3],
-    alice: Client,
-    bob: Client,
-    carol: Client,
+pub(super) struct Group {
+    pub(super) nodes: [Node; 3],
+    pub(super) alice: Client,
+    pub(super) bob: Client,
+    pub(super) carol: Client,
     /// The group's ID at its home.
-    id: String,
+    pub(super) id: String,
     /// The group's ID elsewhere.
-    id_elsewhere: String,
+    pub(super) id_elsewhere: String,
 }
 
-const BOB: &str = "bob@beta_example";
-const CAROL: &str = "carol@gamma_example";
+pub(super) const BOB: &str = "bob@beta_example";
+pub(super) const CAROL: &str = "carol@gamma_example";
 const ALICE: &str = "alice@alpha_example";
 
 impl Group {
-    async fn start() -> Result<Self> {
+    pub(super) async fn start() -> Result<Self> {
         let nodes = federated(["alpha.example", "beta.example", "gamma.example"]).await?;
         let alice = nodes[0].admin().await?.user("alice").await?;
         let bob = nodes[1].admin().await?.user("bob").await?;
@@ -45,7 +45,7 @@ impl Group {
         Ok(group)
     }
 
-    async fn joined(&self, client: &Client) -> Result<String> {
+    pub(super) async fn joined(&self, client: &Client) -> Result<String> {
         let body = json!({
             "fromUserID": client.user_id,
             "pagination": { "pageNumber": 1, "showNumber": 10 },
@@ -54,7 +54,7 @@ impl Group {
     }
 
     /// The group as a client knows it.
-    fn id_of(&self, client: &Client) -> &str {
+    pub(super) fn id_of(&self, client: &Client) -> &str {
         if client.user_id == "alice" { &self.id } else { &self.id_elsewhere }
     }
 
@@ -62,7 +62,7 @@ impl Group {
         format!("sg_{}", self.id_of(client))
     }
 
-    async fn send(&self, socket: &mut Socket, client: &Client, text: &str) -> Result {
+    pub(super) async fn send(&self, socket: &mut Socket, client: &Client, text: &str) -> Result {
         let mut message = testnet::text_message(&client.user_id, "", text);
         message.group_id = self.id_of(client).to_owned();
         message.session_type = 3;
@@ -71,7 +71,7 @@ impl Group {
     }
 
     /// Everything that was queued has arrived.
-    async fn settle(&self) -> Result {
+    pub(super) async fn settle(&self) -> Result {
         for node in &self.nodes {
             until(async || {
                 let peers = node.federation().map(|f| f.peers()).transpose()?.unwrap_or_default();
@@ -83,7 +83,7 @@ impl Group {
     }
 
     /// Sender, seq, type and text of everything that a client can pull, IDs as at the home.
-    async fn history(&self, client: &Client) -> Result<Vec<(String, i64, i32, String)>> {
+    pub(super) async fn history(&self, client: &Client) -> Result<Vec<(String, i64, i32, String)>> {
         let mut socket = client.connect(Wire::JSON).await?;
         let messages = socket.history_from(&self.chat_of(client), 1).await?;
         let seen = messages.into_iter().map(|message| {
@@ -95,7 +95,7 @@ impl Group {
         Ok(seen.collect())
     }
 
-    async fn check(&self) -> Result {
+    pub(super) async fn check(&self) -> Result {
         for node in &self.nodes {
             let report = store::verify::verify(&node.services.store().view(), |_| {})?;
             assert!(report.is_clean(), "{report:?}");

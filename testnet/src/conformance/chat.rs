@@ -1,5 +1,7 @@
 //! Section 7: chats of two.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use bytes::Bytes;
 use prost::Message as _;
 use proto::federation::{Chat, Clear, Delete, Event, EventKind, MessageRef, Read, Revoke};
@@ -43,7 +45,9 @@ fn odd(name: &str, expected: Outcome, change: fn(&Peer, &mut MsgData)) -> Case {
         Box::pin(async move {
             let mut message = message(peer, &id);
             change(peer, &mut message);
-            peer.comes_to(chat(&message, 0, 1), expected).await
+            static NEXT: AtomicI64 = AtomicI64::new(1_000);
+            let author_seq = NEXT.fetch_add(1, Ordering::Relaxed);
+            peer.comes_to(chat(&message, author_seq, 1), expected).await
         })
     })
 }
@@ -95,7 +99,7 @@ pub(super) fn cases() -> Vec<Case> {
         odd("to a user of a third domain", PutAside, |_, m| m.recv_id = "x@nobody.example".into()),
         odd("to a user of the origin", PutAside, |_, m| m.recv_id = USER.into()),
         odd("to nobody", PutAside, |_, m| m.recv_id.clear()),
-        odd("to a user who does not exist", Refused(1_101), |peer, m| {
+        odd("to a user who does not exist", Refused(1_004), |peer, m| {
             m.recv_id = format!("nobody@{}", peer.domain());
         }),
         odd("of a group", PutAside, |_, m| m.session_type = 3),
@@ -111,6 +115,9 @@ pub(super) fn cases() -> Vec<Case> {
         odd("with a clientMsgID of 129 bytes", PutAside, |_, m| m.client_msg_id = "x".repeat(129)),
         odd("without a serverMsgID", PutAside, |_, m| m.server_msg_id.clear()),
         odd("with a serverMsgID of 129 bytes", PutAside, |_, m| m.server_msg_id = "x".repeat(129)),
+        case("message: without a place on the author's node", PutAside, |peer| {
+            chat(&message(peer, "no-place"), 0, 1)
+        }),
         odd("without content", Refused(1_001), |_, m| m.content = Bytes::new()),
         case("revoke: by the author", Applied, |peer| {
             let body = Revoke {

@@ -48,22 +48,22 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case(
             "content: with a hash of 31 bytes",
-            { |peer| MediaRequest { sha256: vec![7; 31].into(), ..request(peer) } },
+            |peer| MediaRequest { sha256: vec![7; 31].into(), ..request(peer) },
             |answer| answer.bye.is_none() && answer.code != 0,
         ),
         case(
             "content: with a name that leads out of the folder",
-            { |peer| MediaRequest { name: "../../etc/passwd".into(), ..request(peer) } },
+            |peer| MediaRequest { name: "../../etc/passwd".into(), ..request(peer) },
             |answer| answer.bye.is_none() && answer.code != 0,
         ),
         case(
             "content: for another domain",
-            { |peer| MediaRequest { audience: "nobody.example".into(), ..request(peer) } },
+            |peer| MediaRequest { audience: "nobody.example".into(), ..request(peer) },
             |answer| bye(answer) == Some(ByeCode::ByeAudience),
         ),
         case(
             "content: for a domain that the key does not speak for",
-            { |peer| MediaRequest { origin: "nobody.example".into(), ..request(peer) } },
+            |peer| MediaRequest { origin: "nobody.example".into(), ..request(peer) },
             |answer| bye(answer) == Some(ByeCode::ByeIdentity),
         ),
     ]

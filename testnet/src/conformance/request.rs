@@ -83,7 +83,7 @@ pub(super) fn cases() -> Vec<Case> {
         not_looked_at(
             "request: of a domain that the key does not speak for",
             ByeCode::ByeIdentity,
-            { |peer| Request { origin: "nobody.example".into(), ..greeting(peer) } },
+            |peer| Request { origin: "nobody.example".into(), ..greeting(peer) },
         ),
         not_looked_at("request: of no domain", ByeCode::ByeMalformed, |peer| Request {
             origin: String::new(),
@@ -124,12 +124,12 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         answered(
             "profiles: none that exists",
-            { |peer| profiles(vec![format!("nobody@{}", peer.domain())]) },
+            |peer| profiles(vec![format!("nobody@{}", peer.domain())]),
             |answer| count(answer) == Some(0),
         ),
         answered(
             "profiles: users of others are left out",
-            { |peer| profiles(vec![USER.into(), "x@nobody.example".into(), peer.alice()]) },
+            |peer| profiles(vec![USER.into(), "x@nobody.example".into(), peer.alice()]),
             |answer| count(answer) == Some(1),
         ),
         refused("profiles: over 100", 1_001, |peer| profiles(vec![peer.alice(); 101])),
@@ -138,7 +138,7 @@ pub(super) fn cases() -> Vec<Case> {
             |peer| may_send(USER, peer.alice()),
             |answer| matches!(answer, Some(response::Body::SendVerdict(v)) if v.valid_ms >= 0),
         ),
-        refused("may send: to nobody", 1_101, |peer| {
+        refused("may send: to nobody", 1_004, |peer| {
             may_send(USER, format!("nobody@{}", peer.domain()))
         }),
         refused("may send: for a user of the audience", 1_001, |peer| {

@@ -270,13 +270,17 @@ impl Change<'_, '_> {
     }
 }
 
+/// Domain of the home that a proof is about, if a document in it says so.
+pub(super) fn liar(proof: &EquivocationProof) -> Option<String> {
+    let document = proof.document.as_ref()?.document.clone();
+    NodeDocument::decode(document).ok().map(|document| document.domain).filter(|d| !d.is_empty())
+}
+
 /// Why nothing goes to or comes from the home of a group any more.
 pub(super) fn check_home(from: &impl Read, group_id: &str, home: &Domain) -> Result<()> {
     let Some(proof) = schema::PROOFS.get(from, group_id)? else { return Ok(()) };
-    let document = proof.document.unwrap_or_default().document;
-    let liar = NodeDocument::decode(document).map(|document| document.domain);
     // The node that took the group over need not answer for the one before it.
-    if liar.is_ok_and(|liar| liar != home.as_str()) {
+    if liar(&proof).is_some_and(|liar| liar != home.as_str()) {
         return Ok(());
     }
     let reason = format!("the home of {group_id} has shown two histories of the group");

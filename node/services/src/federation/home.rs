@@ -16,6 +16,7 @@ use store::{Direction, Read, message_log, outbox, schema};
 
 use super::at_home;
 use super::group_send::RECENT;
+use super::head::liar;
 use super::signature::{Judgement, Purpose};
 use super::{Crossing, Trouble};
 use crate::Services;
@@ -246,6 +247,11 @@ impl Change<'_, '_> {
             self.give_up(group_id)?;
         }
         self.end_epoch(group_id, place.epoch)?;
+        let proof = schema::PROOFS.get(self.tx, group_id)?;
+        if proof.is_some_and(|proof| liar(&proof).is_none()) {
+            // Nothing in it says that it is not about the new home.
+            schema::PROOFS.delete(self.tx, group_id);
+        }
         let mut warrants = row.warrants;
         warrants.push(warrant.clone());
         let domain = origin.to_string();

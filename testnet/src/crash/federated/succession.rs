@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{LOAD_MS, World, check_ids, send, until};
 use crate::organisations::federation;
 use crate::random::Random;
-use crate::{Result, Wire, text_message};
+use crate::{Process, Result, Wire, text_message};
 
 /// Time in which a group must be writable again.
 const WRITABLE: Duration = Duration::from_secs(60);
@@ -63,7 +63,54 @@ pub async fn rounds(
     Ok(done)
 }
 
+/// Restores the home of a group to an older state; an error says what was lost in the group.
+pub async fn restored(server: &Path, nodes: usize, seed: u64) -> Result<Takeovers> {
+    let mut random = Random::new(seed);
+    let mut world = World::start(server, nodes).await?;
+    let mut done = Takeovers::default();
+    world.write_for(Duration::from_millis(200 + random.below(LOAD_MS) as u64)).await;
+    let file = world.nodes[0].scratch().join("backup");
+    let path = file.to_str().context("not text")?;
+    command(&world.nodes[0], &["backup", path]).await?;
+    world.write_for(Duration::from_millis(200 + random.below(LOAD_MS) as u64)).await;
+    // What nobody else knows of cannot be had back.
+    world.settle().await?;
+    world.nodes[0].kill().await?;
+    std::fs::remove_dir_all(world.nodes[0].data().join("store"))?;
+    command(&world.nodes[0], &["restore", path]).await?;
+    world.nodes[0].launch().await?;
+    world.write_for(Duration::from_millis(200)).await;
+    world.check_all(&mut done).await?;
+    for node in &mut world.nodes {
+        node.stop().await?;
+        crate::crash::verify(node).await?;
+    }
+    Ok(done)
+}
+
+/// Runs a command of the program on the data of a node.
+async fn command(node: &Process, words: &[&str]) -> Result {
+    let [name, rest @ ..] = words else { return Ok(()) };
+    let output = node.command(name).args(rest).output().await?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?}: {error}");
+    Ok(())
+}
+
 impl World {
+    /// Lets everybody write for a while.
+    async fn write_for(&self, while_: Duration) {
+        let mut load = JoinSet::new();
+        for user in &self.users {
+            let peer = &self.users[user.peer];
+            let to = self.form(&peer.id, peer.node, user.node);
+            let group = self.form(&self.group, 0, user.node);
+            load.spawn(send(Arc::clone(user), to, group));
+        }
+        tokio::time::sleep(while_).await;
+        load.shutdown().await;
+    }
+
     /// Makes node `next` the home after node `home`, under load.
     async fn change_home(
         &mut self,
@@ -141,7 +188,7 @@ impl World {
         message.session_type = 3;
         // As an SDK does: its own writing of a moment ago may have taken the connection away.
         let began = Instant::now();
-        let mut send = async || third.client.connect(Wire::JSON).await?.send(&message).await;
+        let send = async || third.client.connect(Wire::JSON).await?.send(&message).await;
         while let Err(error) = send().await {
             ensure!(began.elapsed() < WRITABLE, "the group is not writable again: {error:#}");
         }
