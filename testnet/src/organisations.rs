@@ -1,12 +1,13 @@
 //! Nodes of several organisations, each a program of its own.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use crate::process::free_port;
 use crate::up::relay::{self, Faults};
 use crate::{Process, Result};
 
@@ -31,7 +32,7 @@ impl Organisation {
         variables: &[(&str, &str)],
     ) -> Result<Self> {
         let domain = format!("node{index}.example");
-        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut builder = Process::builder(server)
             .argument("--domain")

@@ -1,5 +1,5 @@
 use std::ffi::OsStr;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -176,8 +176,18 @@ impl Process {
     }
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// A port that nobody has, for TCP and UDP: below those that the system gives to connections, so that
+/// it is still free when a node that was killed comes back.
+pub(crate) fn free_port() -> Result<u16> {
+    for _ in 0..1_000 {
+        let port = rand::random_range(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free");
 }
 
 async fn tcp_open(port: u16) -> bool {

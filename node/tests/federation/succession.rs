@@ -10,8 +10,8 @@ use super::until;
 
 const SUCCESSOR: &str = "/group/set_group_successor";
 
-fn domain(name: &str) -> Domain {
-    name.parse().expect("a domain")
+fn domain(name: &str) -> Result<Domain> {
+    Ok(name.parse()?)
 }
 
 /// Where each node says that the home is.
@@ -44,7 +44,7 @@ async fn only_the_owner_names_who_may_take_a_group_over() -> Result {
     group.alice.call("/group/transfer_group", transfer).await?;
     group.settle().await?;
     group.bob.call(SUCCESSOR, &elsewhere).await?;
-    let beta = Some(domain("beta.example"));
+    let beta = Some(domain("beta.example")?);
     for (node, id) in group.nodes.iter().zip([&group.id, &group.id_elsewhere]) {
         until(async || Ok(node.services.succession(id)?.0 == beta)).await?;
     }
@@ -67,8 +67,8 @@ async fn a_group_that_moves_stays_the_same_group() -> Result {
     group.settle().await?;
     let before = group.history(&group.alice).await?;
     let admin = Caller::node("imAdmin");
-    let (alpha, beta) = (&group.nodes[0].services, domain("beta.example"));
-    let none = alpha.move_group(&admin, &group.id, domain("delta.example")).await;
+    let (alpha, beta) = (&group.nodes[0].services, domain("beta.example")?);
+    let none = alpha.move_group(&admin, &group.id, domain("delta.example")?).await;
     assert!(none.is_err(), "nobody is there");
     alpha.move_group(&admin, &group.id, beta).await?;
     until(async || Ok(homes(&group)? == ["beta.example"; 3])).await?;
@@ -107,7 +107,7 @@ async fn a_group_that_moves_stays_the_same_group() -> Result {
     // And back.
     group.settle().await?;
     let beta = &group.nodes[1].services;
-    beta.move_group(&admin, &group.id_elsewhere, domain("alpha.example")).await?;
+    beta.move_group(&admin, &group.id_elsewhere, domain("alpha.example")?).await?;
     until(async || Ok(homes(&group)? == ["alpha.example"; 3])).await?;
     let mut socket = group.carol.connect(Wire::JSON).await?;
     group.send(&mut socket, &group.carol, "home again").await?;
