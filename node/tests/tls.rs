@@ -1,7 +1,6 @@
 //! Both ports over TLS, with a certificate and key from the configuration.
 #![allow(clippy::expect_used, reason = "a test may fail")]
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use testnet::{Process, Result};
+use testnet::{Process, Result, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Child;
@@ -52,8 +51,7 @@ async fn scene() -> Result<Scene> {
 impl Scene {
     /// Starts the node with the certificate on both ports.
     fn serve(&self) -> Result<(Child, u16, u16)> {
-        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr().map(|at| at.port());
-        let (api, ws) = (free()?, free()?);
+        let (api, ws) = (free_port()?, free_port()?);
         let mut command = self.process.command("serve");
         for section in ["API", "WS"] {
             command.env(format!("ENTENTE_{section}_TLS_CERTIFICATE"), &self.certificate);

@@ -21,7 +21,7 @@ pub mod up;
 pub mod upload;
 
 pub use node::{Node, NodeBuilder, SECRET, TestClock, federated};
-pub use process::{Process, ProcessBuilder};
+pub use process::{Process, ProcessBuilder, free_port};
 pub use rest::{Admin, Answer, Client, Rest};
 pub use socket::{Push, Socket, Wire, text_message};
 

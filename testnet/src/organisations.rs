@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use crate::process::free_port;
+use crate::free_port;
 use crate::up::relay::{self, Faults};
 use crate::{Process, Result};
 
@@ -66,8 +66,13 @@ impl Organisation {
 
 /// Runs `entente federation …` on the data of a node.
 pub(crate) async fn federation(node: &Process, words: &[&str]) -> Result<Value> {
-    let output = node.command("federation").arg("--json").args(words).output().await?;
+    run(node, "federation", words).await
+}
+
+/// Runs a command of the program on the data of a node.
+pub(crate) async fn run(node: &Process, name: &str, words: &[&str]) -> Result<Value> {
+    let output = node.command(name).arg("--json").args(words).output().await?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{words:?}: {error}");
+    ensure!(output.status.success(), "{name} {words:?}: {error}");
     Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -178,7 +178,7 @@ impl Process {
 
 /// A port that nobody has, for TCP and UDP: below those that the system gives to connections, so that
 /// it is still free when a node that was killed comes back.
-pub(crate) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     for _ in 0..1_000 {
         let port = rand::random_range(10_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok()

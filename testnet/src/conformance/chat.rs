@@ -6,10 +6,9 @@ use bytes::Bytes;
 use prost::Message as _;
 use proto::federation::{Chat, Clear, Delete, Event, EventKind, MessageRef, Read, Revoke};
 use proto::sdkws::MsgData;
-use serde_json::json;
 
 use super::Case;
-use super::peer::{Outcome, Peer, USER, event};
+use super::peer::{Outcome, Peer, USER, event, text};
 use crate::{Result, Wire};
 
 fn case(name: &str, expected: Outcome, make: fn(&Peer) -> Event) -> Case {
@@ -19,17 +18,7 @@ fn case(name: &str, expected: Outcome, make: fn(&Peer) -> Event) -> Case {
 }
 
 fn message(peer: &Peer, id: &str) -> MsgData {
-    MsgData {
-        send_id: USER.into(),
-        recv_id: peer.alice(),
-        session_type: 1,
-        content_type: 101,
-        content: json!({ "content": id }).to_string().into_bytes().into(),
-        client_msg_id: id.into(),
-        server_msg_id: format!("server-{id}"),
-        status: 2,
-        ..MsgData::default()
-    }
+    MsgData { recv_id: peer.alice(), session_type: 1, ..text(id) }
 }
 
 fn chat(message: &MsgData, author_seq: i64, send_time_ms: i64) -> Event {

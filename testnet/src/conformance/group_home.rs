@@ -13,7 +13,7 @@ use serde_json::json;
 use store::group_log::entry_hash;
 
 use super::Case;
-use super::peer::{Outcome, Peer, USER, event};
+use super::peer::{Outcome, Peer, USER, event, text};
 use crate::Result;
 
 /// Acts of an ordinary member, and the code with which the home answers.
@@ -51,17 +51,7 @@ fn call(peer: &Peer, caller: String, path: &str) -> request::Body {
 }
 
 fn message(peer: &Peer, id: &str) -> MsgData {
-    MsgData {
-        send_id: USER.into(),
-        group_id: peer.group(),
-        session_type: 3,
-        content_type: 101,
-        content: json!({ "content": id }).to_string().into_bytes().into(),
-        client_msg_id: id.into(),
-        server_msg_id: format!("server-{id}"),
-        status: 2,
-        ..MsgData::default()
-    }
+    MsgData { group_id: peer.group(), session_type: 3, ..text(id) }
 }
 
 fn send(message: &[u8], signature: Option<Signature>) -> Event {

@@ -11,12 +11,11 @@ use proto::federation::{
     Heads, Mandate, Notice, SignedHead, SignedMandate, request, response,
 };
 use proto::sdkws::{GroupInfo, MsgData};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use store::group_log::entry_hash;
 
 use super::Case;
-use super::peer::{Outcome, Peer, USER, event, profile};
+use super::peer::{Outcome, Peer, USER, event, profile, text};
 use crate::Result;
 
 /// A group of the peer, and how far its log has come.
@@ -117,17 +116,13 @@ impl Log {
         self.entry(peer, header, vec![content])
     }
 
-    fn said(&self, by: &str, text: &str) -> MsgData {
+    fn said(&self, by: &str, what: &str) -> MsgData {
         MsgData {
             send_id: by.into(),
             group_id: self.group.clone(),
             session_type: 3,
-            content_type: 101,
-            content: json!({ "content": text }).to_string().into_bytes().into(),
-            client_msg_id: format!("{}-{text}", self.group),
-            server_msg_id: format!("server-{text}"),
-            status: 2,
-            ..MsgData::default()
+            client_msg_id: format!("{}-{what}", self.group),
+            ..text(what)
         }
     }
 

@@ -17,6 +17,8 @@ use proto::federation::{
     Ack, Batch, BatchPayload, ByeCode, Event, EventKind, Frame, Hello, Profile, Profiles, Request,
     Response, SignedDocument, Welcome, frame, request, response,
 };
+use proto::sdkws::MsgData;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
@@ -368,6 +370,19 @@ pub(super) async fn ends(frames: &mut Frames) -> Result {
 
 pub(super) fn event(kind: EventKind, body: &impl Message) -> Event {
     Event { kind: kind as u32, body: body.encode_to_vec().into(), time_ms: 1 }
+}
+
+/// A text of the peer's user, but for where it goes.
+pub(super) fn text(id: &str) -> MsgData {
+    MsgData {
+        send_id: USER.into(),
+        content_type: 101,
+        content: json!({ "content": id }).to_string().into_bytes().into(),
+        client_msg_id: id.into(),
+        server_msg_id: format!("server-{id}"),
+        status: 2,
+        ..MsgData::default()
+    }
 }
 
 pub(super) fn profile(user_id: &str) -> Profile {

@@ -71,10 +71,7 @@ pub async fn rounds(
         }
         progress(round);
     }
-    for node in &mut world.nodes {
-        node.stop().await?;
-        super::verify(node).await?;
-    }
+    world.end().await?;
     Ok(report)
 }
 
@@ -162,12 +159,7 @@ impl World {
             }
         }
         let mut load = JoinSet::new();
-        for user in &self.users {
-            let peer = &self.users[user.peer];
-            let to = self.form(&peer.id, peer.node, user.node);
-            let group = self.form(&self.group, 0, user.node);
-            load.spawn(send(Arc::clone(user), to, group));
-        }
+        self.begin_writing(&mut load, |_| true);
         tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
         let victim = random.below(self.nodes.len());
         self.nodes[victim].kill().await?;
@@ -179,12 +171,35 @@ impl World {
         Ok(())
     }
 
-    /// Heals all links and waits until everything that was queued has arrived.
-    async fn settle(&self) -> Result {
+    /// Lets users write until `load` ends or their connections do.
+    fn begin_writing(&self, load: &mut JoinSet<()>, who: impl Fn(&User) -> bool) {
+        for user in self.users.iter().filter(|user| who(user)) {
+            let peer = &self.users[user.peer];
+            let to = self.form(&peer.id, peer.node, user.node);
+            let group = self.form(&self.group, 0, user.node);
+            load.spawn(send(Arc::clone(user), to, group));
+        }
+    }
+
+    fn heal_links(&self) {
         for link in &self.links {
             link.set_cut(false);
             link.slow(0, 0);
         }
+    }
+
+    /// Stops all nodes and checks their data.
+    async fn end(mut self) -> Result {
+        for node in &mut self.nodes {
+            node.stop().await?;
+            super::verify(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Heals all links and waits until everything that was queued has arrived.
+    async fn settle(&self) -> Result {
+        self.heal_links();
         for (node, domain) in self.nodes.iter().zip(&self.domains) {
             let began = Instant::now();
             loop {

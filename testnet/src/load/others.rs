@@ -1,6 +1,6 @@
 //! Other servers under the same work: ejabberd and Prosody from Debian, with message archiving on.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::chat::HANDSHAKES;
 use super::report::Report;
 use super::xmpp::{Client, DOMAIN};
 use crate::Result;
+use crate::free_port;
 
 /// Time a server gets to start.
 const STARTS: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ pub(crate) struct Other {
 impl Other {
     pub(crate) async fn start(kind: Kind) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let mut command = match kind {
             Kind::Ejabberd => ejabberd(folder.path(), port)?,
             Kind::Prosody => prosody(folder.path(), port)?,

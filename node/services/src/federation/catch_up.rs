@@ -20,7 +20,6 @@ use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
-use crate::object::blocking;
 
 /// Bytes of entries in one answer.
 const MAX_BYTES: usize = 180 * 1_024;
@@ -29,6 +28,30 @@ const MAX_ENTRIES: usize = 500;
 /// Pause after a failure; longer each time.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Fetches something of a group from its home step by step: until a step says that it was the last,
+/// or the home that there is nothing for this node.
+pub(super) async fn persist<F: Future<Output = Result<bool>>>(
+    group_id: &str,
+    step: impl Fn() -> F,
+) {
+    let mut pause = PAUSE;
+    loop {
+        match step().await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(ServiceError::Elsewhere { code, reason }) => {
+                tracing::debug!(group = group_id, code, reason, "nothing to fetch");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(group = group_id, %error, "not fetched yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
 
 impl Services {
     /// Looks at every group that this node follows, once.
@@ -51,23 +74,7 @@ impl Services {
         }
         let (services, group_id) = (self.clone(), group_id.to_owned());
         self.inner.runtime.spawn(async move {
-            let mut pause = PAUSE;
-            loop {
-                match services.catch_up(&group_id).await {
-                    Ok(true) => break,
-                    Ok(false) => {}
-                    Err(ServiceError::Elsewhere { code, reason }) => {
-                        // The home says that there is nothing for this node to follow.
-                        tracing::debug!(group = group_id, code, reason, "not followed");
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::debug!(group = group_id, %error, "not caught up yet");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
-                }
-            }
+            persist(&group_id, || services.catch_up(&group_id)).await;
             services.inner.catching_up.lock().remove(&group_id);
         });
     }
@@ -78,14 +85,14 @@ impl Services {
             let view = self.store().view();
             let replica = schema::GROUP_REPLICAS.get(&view, group_id)?;
             let home = self.group_home(&view, group_id)?;
-            (home.filter(|home| check_home(&view, group_id, home).is_ok()), replica)
+            let own = self.domain();
+            let may =
+                |home: &Domain| Some(home) != own && check_home(&view, group_id, home).is_ok();
+            (home.filter(may), replica)
         };
         let (Some(own), Some(home), Some(replica)) = (self.domain(), home, replica) else {
             return Ok(true);
         };
-        if home == *own {
-            return Ok(true);
-        }
         let request = GroupLogRequest {
             group: qualify(group_id, own)?,
             epoch: replica.epoch,
@@ -93,21 +100,14 @@ impl Services {
             hash: replica.hash.into(),
         };
         let response = self.ask(&home, request::Body::GroupLog(request)).await?;
-        let Some(response::Body::GroupLog(part)) = response.body else {
+        let Some(response::Body::GroupLog(mut part)) = response.body else {
             return Err(ServiceError::Unreachable(format!("{home} gave no log")));
         };
         let (last, nothing) = (part.last, part.snapshot.is_none() && part.entries.is_empty());
         let group_id = group_id.to_owned();
         let caller = Caller::other_node(home.as_str());
-        let (services, from) = (self.clone(), home.clone());
-        let (part, vouched) = blocking(move || {
-            let mut vouched = Vouched::default();
-            for entry in &part.entries {
-                services.vouch_entry(&from, entry, &mut vouched);
-            }
-            Ok((part, vouched))
-        })
-        .await?;
+        let (entries, vouched) = self.vouch_entries(&home, part.entries).await?;
+        part.entries = entries;
         self.change(&caller, move |change| {
             change.take_log(&home, part, &vouched).map_err(Trouble::of_an_answer)?;
             let replica = schema::GROUP_REPLICAS.get(change.tx, &group_id)?;
@@ -245,7 +245,8 @@ impl Change<'_, '_> {
             Some(first) => EntryHeader::decode(first.header).unwrap_or_default().previous,
             None => place.hash.clone().into(),
         };
-        let at_begin = known.epoch == place.epoch || known.epoch + 1 == place.epoch;
+        let at_begin =
+            known.epoch == place.epoch || known.epoch.checked_add(1) == Some(place.epoch);
         Ok((at_begin && known.hash == begin).then_some((place.epoch, 0)))
     }
 }

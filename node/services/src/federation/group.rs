@@ -18,6 +18,7 @@ use store::group_log::entry_hash;
 use store::record::{GroupLog, Member, Number, Queued};
 use store::{Read, StoreError, View, message_log, outbox, schema};
 
+use super::Trouble;
 use super::home::moved;
 use crate::border::{bare, link_outbound};
 use crate::change::Change;
@@ -27,9 +28,8 @@ use crate::error::Result;
 /// Bytes of the header of an entry, and of the contents beside it, from which on the next one begins.
 const MAX_HEADER_BYTES: usize = 32 * 1_024;
 const MAX_CONTENT_BYTES: usize = 96 * 1_024;
-/// Bytes that a message takes in a header without those who left, and bytes of a group's info.
-const MESSAGE_BYTES: usize = 320;
-const MAX_INFO_BYTES: usize = 8 * 1_024;
+/// Bytes that a mandate takes in a header, at most.
+const MANDATE_BYTES: usize = 1_024;
 /// Bytes of members that a snapshot brings; the others are fetched page by page.
 const SNAPSHOT_BYTES: usize = 40 * 1_024;
 
@@ -45,23 +45,6 @@ pub(crate) enum Crossing {
     Home { warrant: Option<SignedMandate>, chat_until: i64, notices_until: i64 },
     /// Who may become the home, or does at once.
     Mandate { to: Option<Domain>, moves: bool },
-}
-
-impl Crossing {
-    /// Bytes that it takes in the header of an entry, about, and beside it.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Self::Message { message, leavers, .. } => {
-                let leavers: usize = leavers.iter().map(|id| id.len() + 64).sum();
-                let stored = MsgData::decode(message.as_slice()).is_ok_and(|m| m.seq > 0);
-                // What is not stored travels in the header.
-                let inside = if stored { 0 } else { message.len() };
-                (leavers + MESSAGE_BYTES + inside, message.len())
-            }
-            Self::Changed { .. } | Self::Cleared { .. } => (MESSAGE_BYTES, 0),
-            Self::Home { .. } | Self::Mandate { .. } => (2 * MESSAGE_BYTES, 0),
-        }
-    }
 }
 
 /// Headers of entries that follow on each other, each of them small enough to be kept and sent.
@@ -265,15 +248,16 @@ impl Change<'_, '_> {
         });
         if info_changed {
             let group = schema::GROUPS.get(self.tx, group_id)?.unwrap_or_default();
-            headers.with_room(MAX_INFO_BYTES, 0).info = info_outbound(group.info, own)?.into();
+            let info = info_outbound(group.info, own)?;
+            let header = headers.with_room(info.len(), 0);
+            header.info = info.into();
         }
         for (user_id, _) in written {
             let member = self.member_outbound(group_id, user_id)?;
             headers.with_room(member.encoded_len(), 0).members.push(member);
         }
         for crossing in crossings {
-            let (bytes, content) = crossing.size();
-            self.cross(group_id, crossing, headers.with_room(bytes, content), own)?;
+            self.cross(group_id, crossing, &mut headers, own)?;
         }
         let headers = headers.all();
         let before = log.clone();
@@ -297,7 +281,7 @@ impl Change<'_, '_> {
             }
         }
         for mandate in headers.into_iter().filter_map(|header| header.mandate) {
-            self.has_moved(group_id, &mandate)?;
+            self.follow_mandate(group_id, &mandate).map_err(Trouble::of_an_answer)?;
         }
         Ok(())
     }
@@ -306,7 +290,7 @@ impl Change<'_, '_> {
         &mut self,
         group_id: &str,
         crossing: Crossing,
-        header: &mut EntryHeader,
+        headers: &mut Headers,
         own: &Domain,
     ) -> Result<()> {
         match crossing {
@@ -316,15 +300,20 @@ impl Change<'_, '_> {
                 let signature = self.author_signature(&conversation, &message)?;
                 let content = bare(message, own)?;
                 let leavers = leavers.iter().map(|id| qualify(id, own));
-                header.messages.push(GroupMessage {
+                let digest = digest(&content).into();
+                // What is not stored travels in the header, all else beside it.
+                let (beside, inside) =
+                    if seq > 0 { (content.len(), Vec::new()) } else { (0, content) };
+                let message = GroupMessage {
                     notice: conversation_id::is_stream(&conversation),
                     seq,
                     send_time_ms,
-                    digest: digest(&content).into(),
-                    content: if seq > 0 { Vec::new() } else { content }.into(),
+                    digest,
+                    content: inside.into(),
                     leavers: leavers.collect::<std::result::Result<_, _>>()?,
                     signature,
-                });
+                };
+                headers.with_room(message.encoded_len(), beside).messages.push(message);
             }
             Crossing::Changed { seq } => {
                 let chat = conversation_id::group(group_id);
@@ -332,15 +321,21 @@ impl Change<'_, '_> {
                     return Ok(());
                 };
                 let revoked = revoked(self.tx, head.number, seq, own)?;
-                header.changes.push(MessageChange { seq, revoked });
+                let change = MessageChange { seq, revoked };
+                headers.with_room(change.encoded_len(), 0).changes.push(change);
             }
-            Crossing::Cleared { below } => header.cleared_to = header.cleared_to.max(below),
+            Crossing::Cleared { below } => {
+                let header = headers.with_room(0, 0);
+                header.cleared_to = header.cleared_to.max(below);
+            }
             Crossing::Home { warrant, chat_until, notices_until } => {
+                let header = headers.with_room(MANDATE_BYTES, 0);
                 header.home = own.to_string();
                 header.warrant = warrant;
                 (header.chat_until, header.notices_until) = (chat_until, notices_until);
             }
             Crossing::Mandate { to, moves } => {
+                let header = headers.with_room(MANDATE_BYTES, 0);
                 header.mandate = Some(self.sign_mandate(header, to.as_ref(), moves)?);
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prost::Message as _;
-use proto::federation::{EventKind, GroupSend, Refusal};
+use proto::federation::{GroupSend, Refusal};
 use proto::msg::SendMsgResp;
 use proto::qualified::Domain;
 use proto::sdkws::MsgData;
@@ -89,18 +89,16 @@ impl Services {
     pub(crate) async fn send_to_home(
         &self,
         caller: &Caller,
+        home: &Domain,
         message: MsgData,
         sending: Sending,
     ) -> Result<SendMsgResp> {
-        let nobody = || ServiceError::not_found(format!("no group {}", message.group_id));
-        let home = {
+        {
             let view = self.store().view();
-            let home = self.group_home(&view, &message.group_id)?.ok_or_else(nobody)?;
             // What the log of the group says so far; the home has the last word.
             self.check_group(&view, &message)?;
-            check_home(&view, &message.group_id, &home)?;
-            home
-        };
+            check_home(&view, &message.group_id, home)?;
+        }
         let answer = response(&message, self.now());
         let services = self.clone();
         let waiting = self
@@ -112,10 +110,10 @@ impl Services {
                 }
                 let Some((home, seq)) = change.send_away(message)? else { return Ok(None) };
                 // Before the event can be on its way.
-                Ok(Some((services.inner.awaited.wait(&home, seq), seq)))
+                Ok(Some((services.inner.awaited.wait(&home, seq), home, seq)))
             })
             .await?;
-        if let Some((answered, seq)) = waiting {
+        if let Some((answered, home, seq)) = waiting {
             match tokio::time::timeout(PATIENCE, answered).await {
                 Ok(Ok(Some(Refusal { code, reason, .. }))) => {
                     return Err(ServiceError::Elsewhere { code, reason });
@@ -140,13 +138,7 @@ impl Change<'_, '_> {
         let send = self.signed_send(message)?;
         self.wait_for_log(&group_id, &id, send.clone())?;
         let Some(home) = self.open_home(&group_id)? else { return Ok(None) };
-        let event = Queued {
-            kind: EventKind::EventGroupSend as u32,
-            body: send,
-            time: self.now,
-            ..Queued::default()
-        };
-        let seq = self.queue(&home, &event)?;
+        let seq = self.queue_send(&home, send)?;
         Ok(Some((home, seq)))
     }
 

@@ -50,6 +50,13 @@ pub(super) fn head_of(header: &EntryHeader, hash: &[u8]) -> GroupHead {
     }
 }
 
+/// Whether an entry is the one that comes next behind one, in its epoch or as the first of the next.
+pub(super) fn follows(header: &EntryHeader, (epoch, seq): (u64, u64), hash: &[u8]) -> bool {
+    let in_epoch = header.epoch == epoch && Some(header.seq) == seq.checked_add(1);
+    let next_epoch = Some(header.epoch) == epoch.checked_add(1) && header.seq == 1;
+    (in_epoch || next_epoch) && header.previous == hash
+}
+
 impl Services {
     /// Signs the heads of the groups of which there are entries among `events`: the last of each.
     pub fn seal(&self, events: &mut [Event]) {
@@ -113,7 +120,7 @@ impl Services {
             for group_id in groups {
                 let Some(head) = schema::GROUP_HEADS.get(&view, group_id)? else { continue };
                 let home = self.group_home(&view, group_id)?;
-                for domain in nodes_of(&view, group_id)?.into_iter().take(MAX_NODES) {
+                for domain in nodes_of(&view, group_id, MAX_MEMBERS)?.into_iter().take(MAX_NODES) {
                     if home.as_ref() != Some(&domain) {
                         of_node.entry(domain).or_default().push(head.clone());
                     }
@@ -146,7 +153,7 @@ impl Services {
                 let Ok(head) = GroupHead::decode(signed.head.clone()) else { continue };
                 let Ok(group_id) = localise(&head.group, own) else { continue };
                 let Some(head) = schema::GROUP_HEADS.get(&view, &group_id)? else { continue };
-                if nodes_of(&view, &group_id)?.contains(origin) {
+                if nodes_of(&view, &group_id, MAX_MEMBERS)?.contains(origin) {
                     known.heads.push(head);
                 }
             }
@@ -244,10 +251,10 @@ impl Services {
     }
 }
 
-/// The other nodes with members in a group.
-fn nodes_of(from: &impl Read, group_id: &str) -> Result<BTreeSet<Domain>> {
+/// The other nodes with members in a group, among its first `most` members.
+pub(super) fn nodes_of(from: &impl Read, group_id: &str, most: usize) -> Result<BTreeSet<Domain>> {
     let mut nodes = BTreeSet::new();
-    for row in schema::MEMBER_ORDER.scan(from, group_id).take(MAX_MEMBERS) {
+    for row in schema::MEMBER_ORDER.scan(from, group_id).take(most) {
         nodes.extend(home_of(&row?.0.3));
     }
     Ok(nodes)

@@ -58,15 +58,15 @@ pub struct SetGroupSuccessorResp {}
 impl Services {
     /// The node that has the home of a group; `None`: this one.
     pub(crate) fn group_home(&self, from: &impl Read, group_id: &str) -> Result<Option<Domain>> {
+        home_by(group_id, self.home_row(from, group_id)?.as_ref())
+    }
+
+    /// What is known of a group's home besides its ID; most groups have nothing.
+    pub(super) fn home_row(&self, from: &impl Read, group_id: &str) -> Result<Option<GroupHome>> {
         if !self.inner.homes_differ.load(Ordering::Acquire) {
-            return Ok(home_of(group_id));
+            return Ok(None);
         }
-        let moved = schema::GROUP_HOMES.get(from, group_id)?.filter(|home| !home.domain.is_empty());
-        match moved {
-            Some(home) if home.here => Ok(None),
-            Some(home) => Ok(Some(home.domain.parse()?)),
-            None => Ok(home_of(group_id)),
-        }
+        Ok(schema::GROUP_HOMES.get(from, group_id)?)
     }
 
     /// The node that has the home of a group, if that is another one; the ID may be as people type
@@ -119,6 +119,15 @@ impl Services {
     }
 }
 
+/// The node that has the home of a group, by its ID and what is known besides; `None`: this one.
+fn home_by(group_id: &str, known: Option<&GroupHome>) -> Result<Option<Domain>> {
+    match known.filter(|home| !home.domain.is_empty()) {
+        Some(home) if home.here => Ok(None),
+        Some(home) => Ok(Some(home.domain.parse()?)),
+        None => Ok(home_of(group_id)),
+    }
+}
+
 /// What the home of a group says of who may become it.
 fn mandate_of(from: &impl Read, group_id: &str) -> Result<Option<Mandate>> {
     let row = schema::GROUP_HOMES.get(from, group_id)?.unwrap_or_default();
@@ -133,9 +142,10 @@ impl Change<'_, '_> {
 
     /// The home of a group to which messages may go now; `None`: they wait.
     pub(super) fn open_home(&self, group_id: &str) -> Result<Option<Domain>> {
-        let opening = schema::GROUP_HOMES.get(self.tx, group_id)?.is_some_and(|home| home.opening);
+        let row = self.services.home_row(&*self.tx, group_id)?;
+        let opening = row.as_ref().is_some_and(|home| home.opening);
         let own = self.services.domain();
-        Ok(self.group_home(group_id)?.filter(|home| !opening && Some(home) != own))
+        Ok(home_by(group_id, row.as_ref())?.filter(|home| !opening && Some(home) != own))
     }
 
     fn put_home(&mut self, group_id: &str, home: &GroupHome) {
@@ -198,6 +208,24 @@ impl Change<'_, '_> {
         let mandate = mandate.encode_to_vec();
         let signature = Some(others.sign(Purpose::Mandate, &mandate));
         Ok(SignedMandate { mandate: mandate.into(), signature })
+    }
+
+    /// What the home of a group says of who may become it: kept, and if the group moves at once, done.
+    pub(super) fn follow_mandate(
+        &mut self,
+        group_id: &str,
+        signed: &SignedMandate,
+    ) -> std::result::Result<(), Trouble> {
+        self.keep_mandate(group_id, signed)?;
+        let mandate = Mandate::decode(signed.mandate.clone())?;
+        let Ok(to) = mandate.to.parse::<Domain>() else { return Ok(()) };
+        if mandate.moves {
+            self.take_new_home(&to, group_id, signed)?;
+            if to == self.own_domain()? {
+                self.become_home(group_id, 0)?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what the home of a group says of who may become it.
@@ -299,24 +327,6 @@ impl Change<'_, '_> {
         if home.opening {
             self.put_home(group_id, &GroupHome { opening: false, ..home });
             self.send_waiting(group_id)?;
-        }
-        Ok(())
-    }
-
-    /// The home says that the group moves at once.
-    pub(super) fn group_moves(
-        &mut self,
-        group_id: &str,
-        mandate: &SignedMandate,
-    ) -> std::result::Result<(), Trouble> {
-        let Ok(decoded) = Mandate::decode(mandate.mandate.clone()) else { return Ok(()) };
-        let Ok(to) = decoded.to.parse::<Domain>() else { return Ok(()) };
-        if !decoded.moves {
-            return Ok(());
-        }
-        self.take_new_home(&to, group_id, mandate)?;
-        if to == self.own_domain()? {
-            self.become_home(group_id, 0)?;
         }
         Ok(())
     }
@@ -437,17 +447,6 @@ impl Change<'_, '_> {
         for (user_id, mut sends) in recent.into_iter().filter(|(id, _)| is_remote(id)) {
             sends.sends.reverse();
             schema::RECENT_SENDS.put(self.tx, (group_id, &user_id), &sends);
-        }
-        Ok(())
-    }
-
-    /// After the entry with which this node gives a group away.
-    pub(super) fn has_moved(&mut self, group_id: &str, mandate: &SignedMandate) -> Result<()> {
-        self.keep_mandate(group_id, mandate)?;
-        let Ok(decoded) = Mandate::decode(mandate.mandate.clone()) else { return Ok(()) };
-        let Ok(to) = decoded.to.parse::<Domain>() else { return Ok(()) };
-        if decoded.moves {
-            self.take_new_home(&to, group_id, mandate).map_err(Trouble::of_an_answer)?;
         }
         Ok(())
     }

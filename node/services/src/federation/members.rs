@@ -11,6 +11,7 @@ use proto::qualified::{Domain, localise, qualify};
 use store::{Direction, schema};
 
 use super::Trouble;
+use super::catch_up::persist;
 use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
@@ -20,9 +21,6 @@ use crate::error::{Result, ServiceError};
 const MAX_BYTES: usize = 128 * 1_024;
 /// Pause between two pages: those who write are not to notice.
 const BETWEEN: Duration = Duration::from_millis(20);
-/// Pause after a failure; longer each time.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Groups whose members are being fetched, and of whom the log has spoken since the page was asked
 /// for: what it says is newer.
@@ -67,22 +65,14 @@ impl Services {
         }
         let (services, group_id) = (self.clone(), group_id.to_owned());
         self.inner.runtime.spawn(async move {
-            let mut pause = PAUSE;
-            loop {
-                match services.fetch_members(&group_id).await {
-                    Ok(true) => break,
-                    Ok(false) => tokio::time::sleep(BETWEEN).await,
-                    Err(ServiceError::Elsewhere { code, reason }) => {
-                        tracing::debug!(group = group_id, code, reason, "no members");
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::debug!(group = group_id, %error, "members not fetched yet");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
+            let page = || async {
+                let last = services.fetch_members(&group_id).await?;
+                if !last {
+                    tokio::time::sleep(BETWEEN).await;
                 }
-            }
+                Ok(last)
+            };
+            persist(&group_id, page).await;
             services.inner.fetching_members.end(&group_id);
         });
     }

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use proto::federation::{
     EntryHeader, GroupEntry, GroupMember, GroupMessage, GroupSnapshot, Mandate, Notice, Profile,
-    Revoked, SeqGap, SignedMandate,
+    Revoked, SeqGap,
 };
 use proto::qualified::{Domain, home_of, is_remote, localise};
 use proto::sdkws::{GroupInfo, MsgData};
@@ -17,7 +17,7 @@ use store::{Append, Direction, schema};
 
 use super::Trouble;
 use super::group::{digest, member_record};
-use super::head::check_home;
+use super::head::{check_home, follows};
 use super::signature::Vouched;
 use crate::access::role;
 use crate::change::{Change, audience};
@@ -311,9 +311,9 @@ impl Change<'_, '_> {
         {
             return Ok(None);
         }
-        let next = (header.epoch == replica.epoch && header.seq - 1 == replica.seq)
-            || (header.epoch - 1 == replica.epoch && header.seq == 1 && replica.epoch > 0);
-        if !next || header.previous != replica.hash {
+        let next = follows(header, (replica.epoch, replica.seq), &replica.hash);
+        // Without an epoch nothing is known that an epoch could follow on.
+        if !next || (header.epoch > replica.epoch && replica.epoch == 0) {
             // What is missing is fetched, and this entry with it.
             self.catch_up_after(group_id);
             return Ok(None);
@@ -386,19 +386,11 @@ impl Change<'_, '_> {
         if header.home == origin.as_str() {
             self.home_opened(&group_id)?;
         }
-        match &header.mandate {
-            Some(mandate) => self.take_mandate(origin, &group_id, mandate),
-            None => Ok(()),
-        }
-    }
-
-    /// The home says who may become it, or becomes it at once.
-    fn take_mandate(&mut self, home: &Domain, group_id: &str, signed: &SignedMandate) -> Done {
-        let mandate = Mandate::decode(signed.mandate.clone())?;
-        // One that a home before this one gave has had its effect.
-        if mandate.home == home.as_str() {
-            self.keep_mandate(group_id, signed)?;
-            self.group_moves(group_id, signed)?;
+        if let Some(signed) = &header.mandate {
+            // One that a home before this one gave has had its effect.
+            if Mandate::decode(signed.mandate.clone())?.home == origin.as_str() {
+                self.follow_mandate(&group_id, signed)?;
+            }
         }
         Ok(())
     }
@@ -418,15 +410,7 @@ impl Change<'_, '_> {
             schema::GROUPS.put(self.tx, group_id, &group);
             info_changed = true;
         }
-        let touch = |id: &str| self.services.inner.fetching_members.touch(group_id, id);
-        let own = self.own_domain()?;
-        for member in &header.members {
-            if let Some(user) = &member.user {
-                touch(&localise(&user.user_id, &own)?);
-            }
-        }
-        self.note_members(group_id, &header.members, info_changed)?;
-        Ok(())
+        self.note_members(group_id, &header.members, info_changed)
     }
 
     /// Notes in the version log of a group what becomes of members.
@@ -444,6 +428,7 @@ impl Change<'_, '_> {
         for member in members {
             let user = member.user.as_ref().map_or("", |user| &user.user_id);
             let user_id = localise(user, &own)?;
+            self.services.inner.fetching_members.touch(group_id, &user_id);
             let known = schema::MEMBERS.contains(self.tx, (group_id, &user_id))?;
             let what = match (member.gone, known) {
                 (true, _) => What::Delete,

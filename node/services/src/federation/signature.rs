@@ -105,7 +105,7 @@ impl Services {
     }
 
     /// Checks the signatures in an entry of a log of the node of `home`.
-    pub(super) fn vouch_entry(&self, home: &Domain, entry: &GroupEntry, vouched: &mut Vouched) {
+    fn vouch_entry(&self, home: &Domain, entry: &GroupEntry, vouched: &mut Vouched) {
         let Ok(header) = EntryHeader::decode(entry.header.clone()) else { return };
         let homes = self.homes_of_entry(home, &header);
         let mut contents = entry.contents.iter();
@@ -125,6 +125,23 @@ impl Services {
             Judgement::Holds => drop(vouched.0.insert(hash)),
             other => tracing::warn!(group = header.group, ?other, "the signature of a head"),
         }
+    }
+
+    /// Checks the signatures in entries of a log of the node of `home`, off the tasks of the runtime.
+    pub(super) async fn vouch_entries(
+        &self,
+        home: &Domain,
+        entries: Vec<GroupEntry>,
+    ) -> crate::error::Result<(Vec<GroupEntry>, Vouched)> {
+        let (services, home) = (self.clone(), home.clone());
+        blocking(move || {
+            let mut vouched = Vouched::default();
+            for entry in &entries {
+                services.vouch_entry(&home, entry, &mut vouched);
+            }
+            Ok((entries, vouched))
+        })
+        .await
     }
 
     /// As [`vouch`](Self::vouch), for older messages.
@@ -185,17 +202,19 @@ impl Services {
             return homes;
         };
         let view = self.store().view();
-        let row = schema::GROUP_HOMES.get(&view, &group_id).ok().flatten().unwrap_or_default();
-        let replica = schema::GROUP_REPLICAS.get(&view, &group_id).ok().flatten();
-        if row.opening && replica.is_some_and(|replica| header.epoch <= replica.epoch) {
-            homes.extend(self.former_homes(&group_id));
+        let row = self.home_row(&view, &group_id).ok().flatten();
+        if row.is_some_and(|row| row.opening) {
+            let replica = schema::GROUP_REPLICAS.get(&view, &group_id).ok().flatten();
+            if replica.is_some_and(|replica| header.epoch <= replica.epoch) {
+                homes.extend(self.former_homes(&group_id));
+            }
         }
         homes
     }
 
     /// Nodes that were the home of a group before the present one.
     fn former_homes(&self, group_id: &str) -> Vec<Domain> {
-        let row = schema::GROUP_HOMES.get(&self.store().view(), group_id).ok().flatten();
+        let row = self.home_row(&self.store().view(), group_id).ok().flatten();
         let warrants = row.map(|row| row.warrants).unwrap_or_default();
         let mandates = warrants.into_iter().filter_map(|w| Mandate::decode(w.mandate).ok());
         mandates.filter_map(|mandate| mandate.home.parse().ok()).collect()

@@ -13,14 +13,12 @@ use proto::qualified::{Domain, home_of, localise, qualify};
 use store::group_log::entry_hash;
 use store::{Read, outbox, schema};
 
-use super::head::{check_home, head_of};
-use super::signature::Vouched;
+use super::head::{check_home, follows, head_of, nodes_of};
 use super::{Crossing, Trouble};
 use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
-use crate::object::blocking;
 
 /// Bytes of entries that are gathered from one node.
 const MAX_GATHERED: usize = 64 << 20;
@@ -42,13 +40,13 @@ pub struct TakenOver {
     pub gathered: u64,
 }
 
-/// All other nodes with members in a group.
-fn nodes_with_members(from: &impl Read, group_id: &str) -> Result<BTreeSet<Domain>> {
-    let mut nodes = BTreeSet::new();
-    for row in schema::MEMBERS.scan(from, group_id) {
-        nodes.extend(home_of(&row?.0.1));
+/// A node that does not know all members of a group cannot be its home.
+fn must_have_all_members(from: &impl Read, group_id: &str) -> Result<()> {
+    let replica = schema::GROUP_REPLICAS.get(from, group_id)?;
+    if replica.is_some_and(|replica| replica.members_complete) {
+        return Ok(());
     }
-    Ok(nodes)
+    Err(ServiceError::Unreachable("the list of members is not complete".into()))
 }
 
 impl Services {
@@ -77,14 +75,10 @@ impl Services {
         };
         let group_id = localise(&request.group, own)?;
         let view = self.store().view();
-        let replica = schema::GROUP_REPLICAS.get(&view, &group_id)?;
         if self.group_home(&view, &group_id)?.as_ref() != Some(origin) {
             return Err(ServiceError::denied(format!("{origin} is not the home of {group_id}")));
         }
-        if replica.is_none_or(|replica| !replica.members_complete) {
-            return Err(ServiceError::Unreachable("the list of members is not complete".into()));
-        }
-        Ok(())
+        must_have_all_members(&view, &group_id)
     }
 
     /// Becomes the home of a group whose home is lost and has named this node.
@@ -150,11 +144,8 @@ impl Services {
             return Err(ServiceError::denied(reason));
         }
         let view = self.store().view();
-        let replica = schema::GROUP_REPLICAS.get(&view, group_id)?;
-        if replica.is_none_or(|replica| !replica.members_complete) {
-            return Err(ServiceError::Unreachable("the list of members is not complete".into()));
-        }
-        let mut nodes = nodes_with_members(&view, group_id)?;
+        must_have_all_members(&view, group_id)?;
+        let mut nodes = nodes_of(&view, group_id, usize::MAX)?;
         nodes.remove(&home);
         Ok((home, nodes))
     }
@@ -180,9 +171,8 @@ impl Services {
             }
             for entry in part.entries {
                 let Ok(header) = EntryHeader::decode(entry.header.clone()) else { break 'parts };
-                let next = (header.epoch == known.epoch && header.seq == known.seq + 1)
-                    || (header.epoch == known.epoch + 1 && header.seq == 1);
-                if !next || header.group != known.group || header.previous != known.hash {
+                let next = follows(&header, (known.epoch, known.seq), &known.hash);
+                if !next || header.group != known.group {
                     break 'parts;
                 }
                 bytes += entry.encoded_len();
@@ -213,15 +203,7 @@ impl Services {
     }
 
     async fn apply_gathered(&self, home: &Domain, entries: Vec<GroupEntry>) -> Result<()> {
-        let (services, of) = (self.clone(), home.clone());
-        let (entries, vouched) = blocking(move || {
-            let mut vouched = Vouched::default();
-            for entry in &entries {
-                services.vouch_entry(&of, entry, &mut vouched);
-            }
-            Ok((entries, vouched))
-        })
-        .await?;
+        let (entries, vouched) = self.vouch_entries(home, entries).await?;
         let home = home.clone();
         self.change(&Caller::other_node("succession"), move |change| {
             for entry in &entries {
@@ -284,7 +266,7 @@ impl Services {
     /// Recovers one group; nodes that do not answer join `silent`, and those in it are not asked.
     async fn recover(&self, group_id: &str, silent: &mut BTreeSet<Domain>) -> Result<()> {
         let Some(own) = self.domain() else { return Ok(()) };
-        let nodes = nodes_with_members(&self.store().view(), group_id)?;
+        let nodes = nodes_of(&self.store().view(), group_id, usize::MAX)?;
         for node in nodes.difference(&silent.clone()) {
             let tried = tokio::time::timeout(PATIENCE, async {
                 loop {

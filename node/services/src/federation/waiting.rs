@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use proto::federation::{EventKind, GroupSend, Refusal};
+use proto::qualified::Domain;
 use proto::sdkws::MsgData;
 use store::record::{Queued, WaitingSend};
 use store::schema;
@@ -73,15 +74,20 @@ impl Change<'_, '_> {
     pub(super) fn send_waiting(&mut self, group_id: &str) -> Result<()> {
         let Some(home) = self.group_home(group_id)? else { return Ok(()) };
         for (_, waiting) in self.waiting(group_id)? {
-            let event = Queued {
-                kind: EventKind::EventGroupSend as u32,
-                body: waiting.send,
-                time: self.now,
-                ..Queued::default()
-            };
-            self.queue(&home, &event)?;
+            self.queue_send(&home, waiting.send)?;
         }
         Ok(())
+    }
+
+    /// Queues a message that was signed for the home of its group; returns its place.
+    pub(super) fn queue_send(&mut self, home: &Domain, send: Bytes) -> Result<u64> {
+        let event = Queued {
+            kind: EventKind::EventGroupSend as u32,
+            body: send,
+            time: self.now,
+            ..Queued::default()
+        };
+        self.queue(home, &event)
     }
 
     /// This node has become the home of a group: what waits gets its place.

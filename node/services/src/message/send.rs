@@ -92,9 +92,9 @@ impl Services {
         let unstored = message.options.get("history") == Some(&false);
         if message.session_type == GROUP
             && !unstored
-            && self.group_home(&self.store().view(), &message.group_id)?.is_some()
+            && let Some(home) = self.group_home(&self.store().view(), &message.group_id)?
         {
-            return self.send_to_home(caller, message, sending).await;
+            return self.send_to_home(caller, &home, message, sending).await;
         }
         let mut turn = None;
         if message.session_type == SINGLE && is_remote(&message.recv_id) {

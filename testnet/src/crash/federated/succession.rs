@@ -2,16 +2,15 @@
 //! moves while everybody lives.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use tokio::task::JoinSet;
 
-use super::{LOAD_MS, World, check_ids, send, until};
-use crate::organisations::federation;
+use super::{LOAD_MS, World, check_ids, until};
+use crate::organisations::{federation, run};
 use crate::random::Random;
-use crate::{Process, Result, Wire, text_message};
+use crate::{Result, Wire, text_message};
 
 /// Time in which a group must be writable again.
 const WRITABLE: Duration = Duration::from_secs(60);
@@ -56,10 +55,7 @@ pub async fn rounds(
         home = next;
         progress(round);
     }
-    for node in &mut world.nodes {
-        node.stop().await?;
-        crate::crash::verify(node).await?;
-    }
+    world.end().await?;
     Ok(done)
 }
 
@@ -71,42 +67,25 @@ pub async fn restored(server: &Path, nodes: usize, seed: u64) -> Result<Takeover
     world.write_for(Duration::from_millis(200 + random.below(LOAD_MS) as u64)).await;
     let file = world.nodes[0].scratch().join("backup");
     let path = file.to_str().context("not text")?;
-    command(&world.nodes[0], &["backup", path]).await?;
+    run(&world.nodes[0], "backup", &[path]).await?;
     world.write_for(Duration::from_millis(200 + random.below(LOAD_MS) as u64)).await;
     // What nobody else knows of cannot be had back.
     world.settle().await?;
     world.nodes[0].kill().await?;
     std::fs::remove_dir_all(world.nodes[0].data().join("store"))?;
-    command(&world.nodes[0], &["restore", path]).await?;
+    run(&world.nodes[0], "restore", &[path]).await?;
     world.nodes[0].launch().await?;
     world.write_for(Duration::from_millis(200)).await;
     world.check_all(&mut done).await?;
-    for node in &mut world.nodes {
-        node.stop().await?;
-        crate::crash::verify(node).await?;
-    }
+    world.end().await?;
     Ok(done)
-}
-
-/// Runs a command of the program on the data of a node.
-async fn command(node: &Process, words: &[&str]) -> Result {
-    let [name, rest @ ..] = words else { return Ok(()) };
-    let output = node.command(name).args(rest).output().await?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{words:?}: {error}");
-    Ok(())
 }
 
 impl World {
     /// Lets everybody write for a while.
     async fn write_for(&self, while_: Duration) {
         let mut load = JoinSet::new();
-        for user in &self.users {
-            let peer = &self.users[user.peer];
-            let to = self.form(&peer.id, peer.node, user.node);
-            let group = self.form(&self.group, 0, user.node);
-            load.spawn(send(Arc::clone(user), to, group));
-        }
+        self.begin_writing(&mut load, |_| true);
         tokio::time::sleep(while_).await;
         load.shutdown().await;
     }
@@ -136,21 +115,13 @@ impl World {
             }
         }
         let mut load = JoinSet::new();
-        for user in &self.users {
-            let peer = &self.users[user.peer];
-            let to = self.form(&peer.id, peer.node, user.node);
-            let group = self.form(&self.group, 0, user.node);
-            load.spawn(send(Arc::clone(user), to, group));
-        }
+        self.begin_writing(&mut load, |_| true);
         tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
         if !moves {
             self.nodes[home].kill().await?;
             tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
         }
-        for link in &self.links {
-            link.set_cut(false);
-            link.slow(0, 0);
-        }
+        self.heal_links();
         let began = Instant::now();
         if moves {
             federation(&self.nodes[home], &["group", "move", &at_home, &domain]).await?;
@@ -165,12 +136,7 @@ impl World {
         if !moves {
             self.nodes[home].launch().await?;
             // It does not know yet that it is not the home any more.
-            for user in self.users.iter().filter(|user| user.node == home) {
-                let peer = &self.users[user.peer];
-                let to = self.form(&peer.id, peer.node, user.node);
-                let group = self.form(&self.group, 0, user.node);
-                load.spawn(send(Arc::clone(user), to, group));
-            }
+            self.begin_writing(&mut load, |user| user.node == home);
             tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
         }
         load.shutdown().await;
