@@ -46,8 +46,11 @@ impl Known {
         if let Ok(Verified { document, .. }) = document::check(&signed, domain) {
             known.keys = document.keys;
             known.sequence = document.sequence;
-            let new: Vec<_> = document.addresses.into_iter().collect();
-            known.addresses.extend(new);
+            for address in document.addresses {
+                if !known.addresses.contains(&address) {
+                    known.addresses.push(address);
+                }
+            }
         }
         known
     }

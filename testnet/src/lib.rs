@@ -8,6 +8,8 @@ pub mod conformance;
 pub mod crash;
 pub mod load;
 pub mod model;
+pub mod nat;
+mod network;
 mod node;
 mod organisations;
 pub mod power_cut;

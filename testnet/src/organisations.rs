@@ -1,6 +1,6 @@
 //! Nodes of several organisations, each a program of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,17 +24,41 @@ pub(crate) struct Organisation {
     pub(crate) address: SocketAddr,
 }
 
+/// Where a node runs.
+pub(crate) struct Place {
+    /// Address at which it serves clients.
+    pub(crate) clients: IpAddr,
+    /// Address and port at which it listens for other nodes.
+    pub(crate) others: SocketAddr,
+    /// Words before those of the program, which take it there.
+    pub(crate) under: Vec<String>,
+}
+
 impl Organisation {
-    /// Node number `index`, which has a key and does not run yet.
+    /// Node number `index` on the loopback, which has a key and does not run yet.
     pub(crate) async fn prepare(
         server: &Path,
         index: usize,
         variables: &[(&str, &str)],
     ) -> Result<Self> {
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let others = SocketAddr::new(loopback, free_port()?);
+        let place = Place { clients: loopback, others, under: Vec::new() };
+        Self::prepare_at(server, index, place, variables).await
+    }
+
+    /// The same at another place.
+    pub(crate) async fn prepare_at(
+        server: &Path,
+        index: usize,
+        place: Place,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let domain = format!("node{index}.example");
-        let port = free_port()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = place.others;
         let mut builder = Process::builder(server)
+            .host(place.clients)
+            .under(place.under)
             .argument("--domain")
             .argument(&domain)
             .argument("--federation")
@@ -50,8 +74,12 @@ impl Organisation {
 
     /// Trusts another one, at `port`.
     pub(crate) async fn pin(&self, other: &Self, port: u16) -> Result {
-        let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
-        federation(&self.node, &["pin", &other.domain, &other.peer_id, &address]).await?;
+        self.pin_at(other, &format!("/ip4/127.0.0.1/udp/{port}/quic-v1")).await
+    }
+
+    /// Trusts another one, at a multiaddr.
+    pub(crate) async fn pin_at(&self, other: &Self, address: &str) -> Result {
+        federation(&self.node, &["pin", &other.domain, &other.peer_id, address]).await?;
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 use std::ffi::OsStr;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -21,9 +21,16 @@ pub struct ProcessBuilder {
     variables: Vec<(String, String)>,
     arguments: Vec<String>,
     under: Vec<String>,
+    host: IpAddr,
 }
 
 impl ProcessBuilder {
+    /// The address at which it serves clients, instead of the loopback.
+    pub fn host(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
     /// Runs the node under another program, such as a tracer; its words come before the node's.
     /// The program must become the node, so that signals reach it.
     pub fn under(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -75,6 +82,7 @@ impl Process {
             variables,
             arguments: Vec::new(),
             under: Vec::new(),
+            host: Ipv4Addr::LOCALHOST.into(),
         }
     }
 
@@ -86,7 +94,7 @@ impl Process {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 bail!("the node ended with {status}");
             }
-            if self.rest().is_up().await && tcp_open(self.ws).await {
+            if self.rest().is_up().await && tcp_open(self.at(self.ws)).await {
                 return Ok(started.elapsed());
             }
             if started.elapsed() > DEADLINE {
@@ -103,8 +111,8 @@ impl Process {
         }
         let child = self
             .command_under(&self.builder.under, "serve")
-            .args(["--api", &format!("127.0.0.1:{}", self.api)])
-            .args(["--ws", &format!("127.0.0.1:{}", self.ws)])
+            .args(["--api", &self.at(self.api).to_string()])
+            .args(["--ws", &self.at(self.ws).to_string()])
             .args(&self.builder.arguments)
             .stdout(Stdio::null())
             .spawn()
@@ -145,7 +153,17 @@ impl Process {
 
     /// Its REST API.
     pub fn rest(&self) -> Rest {
-        Rest::new(format!("http://127.0.0.1:{}", self.api), format!("ws://127.0.0.1:{}", self.ws))
+        let (api, ws) = (self.at(self.api), self.at(self.ws));
+        Rest::new(format!("http://{api}"), format!("ws://{ws}"))
+    }
+
+    fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.builder.host, port)
+    }
+
+    /// Sets an environment variable from the next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.builder.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// An app admin, logged in.
@@ -190,6 +208,6 @@ pub fn free_port() -> Result<u16> {
     bail!("no port is free");
 }
 
-async fn tcp_open(port: u16) -> bool {
-    tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+async fn tcp_open(address: SocketAddr) -> bool {
+    tokio::net::TcpStream::connect(address).await.is_ok()
 }

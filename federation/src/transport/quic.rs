@@ -1,6 +1,6 @@
 //! Links over QUIC, by libp2p.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, yamux};
@@ -80,9 +81,9 @@ pub(super) struct Behaviour {
     pub(super) ways: Ways,
 }
 
-struct Dial {
+pub(super) struct Dial {
     peer: PeerId,
-    addresses: Vec<Multiaddr>,
+    pub(super) addresses: Vec<Multiaddr>,
     done: oneshot::Sender<io::Result<()>>,
 }
 
@@ -106,9 +107,8 @@ impl Quic {
         let Endpoint { listen, limits, reach } = endpoint;
         let mut paths = Paths::new(&reach)?;
         let mut swarm = swarm(identity, limits, &reach)?;
-        let address = Multiaddr::from(listen.ip())
-            .with(libp2p::multiaddr::Protocol::Udp(listen.port()))
-            .with(libp2p::multiaddr::Protocol::QuicV1);
+        let address =
+            Multiaddr::from(listen.ip()).with(Protocol::Udp(listen.port())).with(Protocol::QuicV1);
         let refused =
             |reason: String| FederationError::Address { address: listen.to_string(), reason };
         swarm.listen_on(address).map_err(|error| refused(error.to_string()))?;
@@ -231,79 +231,130 @@ fn accept(
 
 /// Drives the connections.
 async fn run(
-    mut swarm: Swarm<Behaviour>,
+    swarm: Swarm<Behaviour>,
     mut paths: Paths,
     mut dials: mpsc::Receiver<Dial>,
     stop: CancellationToken,
 ) {
-    let mut waiting: HashMap<PeerId, Vec<oneshot::Sender<io::Result<()>>>> = HashMap::new();
-    // Peers that were looked for after they could not be dialled.
-    let mut searched = HashSet::new();
+    let mut dialler = Dialler { swarm, waiting: HashMap::new() };
     loop {
-        let again = paths.next();
+        let due = paths.next();
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
-                paths.ask_again(&mut swarm);
-            }
-            Some(Dial { peer, addresses, done }) = dials.recv() => {
-                if swarm.is_connected(&peer) {
-                    let _ = done.send(Ok(()));
-                    continue;
-                }
-                let under_way = waiting.entry(peer).or_default();
-                under_way.retain(|waiter| !waiter.is_closed());
-                under_way.push(done);
-                let options = DialOpts::peer_id(peer)
-                    .addresses(addresses)
-                    .extend_addresses_through_behaviour()
-                    .build();
-                match swarm.dial(options) {
-                    Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
-                    Err(error) => {
-                        if !paths.search(&mut swarm, peer) {
-                            settle(&mut waiting, &peer, Some(&error.to_string()));
-                        }
-                    }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                paths.ask_again(&mut dialler.swarm);
+                for dial in paths.unpark(None) {
+                    dialler.dial(&mut paths, dial);
                 }
             }
-            event = swarm.select_next_some() => {
-                if let Some(peer) = paths.follow(&mut swarm, &event) {
-                    settle(&mut waiting, &peer, Some("nobody knows where it is"));
-                }
-                match event {
-                    SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                        searched.remove(&peer_id);
-                        settle(&mut waiting, &peer_id, None);
-                    }
-                    SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. }
-                        if waiting.contains_key(&peer) =>
-                    {
-                        // What it found did not help either.
-                        let tried = !searched.insert(peer);
-                        if tried || !paths.search(&mut swarm, peer) {
-                            searched.remove(&peer);
-                            settle(&mut waiting, &peer, Some(&error.to_string()));
-                        }
-                    }
-                    _ => {}
+            Some(dial) = dials.recv() => {
+                if let Some(dial) = paths.park(&mut dialler.swarm, dial) {
+                    dialler.dial(&mut paths, dial);
                 }
             }
+            event = dialler.swarm.select_next_some() => dialler.follow(&mut paths, event),
         }
     }
 }
 
-/// Answers those who wait for a connection.
-fn settle(
-    waiting: &mut HashMap<PeerId, Vec<oneshot::Sender<io::Result<()>>>>,
-    peer: &PeerId,
-    failure: Option<&str>,
-) {
-    for waiter in waiting.remove(peer).unwrap_or_default() {
-        let outcome = match failure {
-            None => Ok(()),
-            Some(reason) => Err(io::Error::new(io::ErrorKind::NotConnected, reason.to_owned())),
-        };
-        let _ = waiter.send(outcome);
+/// The connections, and who waits for them.
+struct Dialler {
+    swarm: Swarm<Behaviour>,
+    waiting: HashMap<PeerId, Waiting>,
+}
+
+/// Those who wait for a connection with one peer.
+#[derive(Default)]
+struct Waiting {
+    done: Vec<oneshot::Sender<io::Result<()>>>,
+    /// Where it is looked for.
+    addresses: Vec<Multiaddr>,
+    /// Whether other nodes were asked for its addresses.
+    searched: bool,
+}
+
+impl Dialler {
+    fn dial(&mut self, paths: &mut Paths, Dial { peer, addresses, done }: Dial) {
+        if self.swarm.is_connected(&peer) {
+            let _ = done.send(Ok(()));
+            return;
+        }
+        let waiting = self.waiting.entry(peer).or_default();
+        waiting.done.retain(|waiter| !waiter.is_closed());
+        waiting.done.push(done);
+        waiting.addresses.clone_from(&addresses);
+        let options = DialOpts::peer_id(peer)
+            .addresses(addresses)
+            .extend_addresses_through_behaviour()
+            .build();
+        match self.swarm.dial(options) {
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => self.failed(paths, peer, &error),
+        }
     }
+
+    fn follow(&mut self, paths: &mut Paths, event: SwarmEvent<BehaviourEvent>) {
+        if let Some(peer) = paths.follow(&mut self.swarm, &event) {
+            self.settle(&peer, Some("nobody knows where it is"));
+        }
+        let (peer, error) = match event {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => (peer_id, None),
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                (peer, Some(error))
+            }
+            _ => return,
+        };
+        for dial in paths.unpark(Some(peer)) {
+            self.dial(paths, dial);
+        }
+        match error {
+            None => self.settle(&peer, None),
+            Some(error) => self.failed(paths, peer, &error),
+        }
+    }
+
+    /// A dial has failed: tries what is left, or gives up.
+    fn failed(&mut self, paths: &mut Paths, peer: PeerId, error: &DialError) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        // The first address that answers decides, and this one is somebody else's: a private address
+        // leads to another machine in each network.
+        if let DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } = error {
+            let before = waiting.addresses.len();
+            waiting.addresses.retain(|known| !is_same_place(known, address));
+            if waiting.addresses.len() < before && !waiting.addresses.is_empty() {
+                let options = DialOpts::peer_id(peer).addresses(waiting.addresses.clone()).build();
+                if self.swarm.dial(options).is_ok() {
+                    return;
+                }
+            }
+        }
+        // Once: what is found may not help either.
+        let searched = std::mem::replace(&mut waiting.searched, true);
+        if searched || !paths.search(&mut self.swarm, peer) {
+            self.settle(&peer, Some(&error.to_string()));
+        }
+    }
+
+    /// Answers those who wait for a connection.
+    fn settle(&mut self, peer: &PeerId, failure: Option<&str>) {
+        for waiter in self.waiting.remove(peer).unwrap_or_default().done {
+            let outcome = match failure {
+                None => Ok(()),
+                Some(reason) => Err(io::Error::new(io::ErrorKind::NotConnected, reason.to_owned())),
+            };
+            let _ = waiter.send(outcome);
+        }
+    }
+}
+
+/// Whether two addresses differ at most in a peer ID at the end.
+fn is_same_place(one: &Multiaddr, other: &Multiaddr) -> bool {
+    let place = |address: &Multiaddr| {
+        let mut place = address.clone();
+        if matches!(place.iter().last(), Some(Protocol::P2p(_))) {
+            place.pop();
+        }
+        place
+    };
+    place(one) == place(other)
 }

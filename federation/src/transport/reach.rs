@@ -16,15 +16,17 @@ use libp2p::kad::{self, QueryId};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, autonat, dcutr, identify, relay};
 use tokio::time::Instant;
 
-use super::quic::Behaviour;
+use super::quic::{Behaviour, Dial};
 use crate::{FederationError, PublicKey, peer_id};
 
 /// Pause before a relay is asked again that has ended.
 const RELAY_PAUSE: Duration = Duration::from_secs(5);
+/// Longest wait for a connection with a relay before a path through it is tried.
+const RELAY_WAIT: Duration = Duration::from_secs(3);
 /// Longest search for the addresses of a peer.
 const SEARCH: Duration = Duration::from_secs(5);
 /// Longest life of a path through a relay; the nodes then take a new one.
@@ -115,6 +117,21 @@ fn relay_for(own: PeerId, keys: &[PublicKey]) -> Option<relay::Behaviour> {
     Some(relay::Behaviour::new(own, config))
 }
 
+/// The relay through which an address leads, and where that is.
+fn relay_on_the_way(address: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
+    let mut relay = None;
+    let mut before = Multiaddr::empty();
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => relay = Some(peer),
+            Protocol::P2pCircuit => return relay.map(|relay| (relay, before)),
+            _ => {}
+        }
+        before.push(part);
+    }
+    None
+}
+
 /// The relays of a node, and what is known of the connections that lead through them.
 pub(super) struct Paths {
     relays: Vec<Multiaddr>,
@@ -122,6 +139,8 @@ pub(super) struct Paths {
     again: Vec<(Instant, Multiaddr)>,
     relayed: HashMap<PeerId, Vec<ConnectionId>>,
     searches: HashMap<QueryId, PeerId>,
+    /// Dials that wait for a connection with a relay.
+    parked: Vec<(Instant, PeerId, Dial)>,
 }
 
 impl Paths {
@@ -144,6 +163,7 @@ impl Paths {
             again: Vec::new(),
             relayed: HashMap::new(),
             searches: HashMap::new(),
+            parked: Vec::new(),
         })
     }
 
@@ -172,9 +192,37 @@ impl Paths {
         }
     }
 
-    /// When a relay should be asked again.
+    /// When something is due: a relay should be asked again, or a dial has waited long enough.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.again.iter().map(|(at, _)| *at).min()
+        let parked = self.parked.iter().map(|(until, ..)| *until);
+        self.again.iter().map(|(at, _)| *at).chain(parked).min()
+    }
+
+    /// Returns the dial if it can begin. One that leads through a relay waits until there is a
+    /// connection with the relay: libp2p gives it up when somebody else is just making that.
+    pub(super) fn park(&mut self, swarm: &mut Swarm<Behaviour>, dial: Dial) -> Option<Dial> {
+        let Some((relay, address)) = dial.addresses.iter().find_map(relay_on_the_way) else {
+            return Some(dial);
+        };
+        if swarm.is_connected(&relay) {
+            return Some(dial);
+        }
+        match swarm.dial(DialOpts::peer_id(relay).addresses(vec![address]).build()) {
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
+                self.parked.push((Instant::now() + RELAY_WAIT, relay, dial));
+                None
+            }
+            Err(_) => Some(dial),
+        }
+    }
+
+    /// Dials that have waited for a relay which is connected now, or cannot be, or for too long.
+    pub(super) fn unpark(&mut self, settled: Option<PeerId>) -> Vec<Dial> {
+        let now = Instant::now();
+        let ready = |(until, relay, _): &mut (Instant, PeerId, Dial)| {
+            *until <= now || Some(*relay) == settled
+        };
+        self.parked.extract_if(.., ready).map(|(.., dial)| dial).collect()
     }
 
     /// Asks the relays again that have ended.
