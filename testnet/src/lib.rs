@@ -6,6 +6,7 @@
 
 pub mod conformance;
 pub mod crash;
+mod link;
 pub mod load;
 pub mod model;
 pub mod nat;

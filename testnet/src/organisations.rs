@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::free_port;
-use crate::up::relay::{self, Faults};
+use crate::link::{self, Link};
 use crate::{Process, Result};
 
 /// The address that a node behind relays tells of itself: nobody can go around the relays.
@@ -84,11 +84,11 @@ impl Organisation {
     }
 
     /// Trusts another one, which is reached through a relay; returns what can go wrong on the way.
-    pub(crate) async fn pin_through_relay(&self, other: &Self) -> Result<Arc<Faults>> {
-        let faults = Arc::new(Faults::default());
-        let port = relay::start(other.address, Arc::clone(&faults)).await?;
+    pub(crate) async fn pin_through_relay(&self, other: &Self) -> Result<Arc<Link>> {
+        let link = Arc::new(Link::default());
+        let port = link::start(other.address, Arc::clone(&link)).await?;
         self.pin(other, port).await?;
-        Ok(faults)
+        Ok(link)
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod control;
 mod organisation;
-pub(crate) mod relay;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::Result;
+use crate::link::{self, Faults, Link};
 use crate::rest::Client;
 use organisation::Organisation;
-use relay::Faults;
 
 pub use control::{Order, Where, order};
 
@@ -59,7 +58,7 @@ pub struct Options {
 struct Testnet {
     organisations: Vec<Organisation>,
     /// What is wrong with the link of each pair, the lower index first.
-    faults: Vec<((usize, usize), Arc<Faults>)>,
+    links: Vec<((usize, usize), Arc<Link>)>,
 }
 
 /// Starts the organisations and looks after them until it is stopped.
@@ -135,13 +134,13 @@ impl Testnet {
                 Organisation::prepare(&options.server, folder, name, user, port).await?;
             organisations.push(organisation);
         }
-        let mut testnet = Self { organisations, faults: Vec::new() };
+        let mut testnet = Self { organisations, links: Vec::new() };
         for a in 0..options.nodes {
             for b in a + 1..options.nodes {
-                let faults = Arc::new(Faults::default());
-                testnet.join(a, b, &faults).await?;
-                testnet.join(b, a, &faults).await?;
-                testnet.faults.push(((a, b), faults));
+                let link = Arc::new(Link::default());
+                testnet.join(a, b, &link).await?;
+                testnet.join(b, a, &link).await?;
+                testnet.links.push(((a, b), link));
             }
         }
         for organisation in &mut testnet.organisations {
@@ -151,9 +150,9 @@ impl Testnet {
     }
 
     /// Lets `from` reach `to`, through a relay of its own.
-    async fn join(&self, from: usize, to: usize, faults: &Arc<Faults>) -> Result {
+    async fn join(&self, from: usize, to: usize, link: &Arc<Link>) -> Result {
         let (from, to) = (&self.organisations[from], &self.organisations[to]);
-        let port = relay::start(to.federation_address(), Arc::clone(faults)).await?;
+        let port = link::start(to.federation_address(), Arc::clone(link)).await?;
         from.pin(to, port).await
     }
 
@@ -266,12 +265,17 @@ impl Testnet {
     async fn obey(&mut self, order: Order) -> Result {
         match order {
             Order::Partition { a, b } => self.link(&a, &b)?.set_cut(true),
-            Order::Heal { a, b } => {
-                let link = self.link(&a, &b)?;
-                link.set_cut(false);
-                link.slow(0, 0);
+            Order::Heal { a, b } => self.link(&a, &b)?.heal(),
+            Order::Slow { a, b, delay, jitter, loss, duplicate, rate } => {
+                self.link(&a, &b)?.set(Faults {
+                    cut: false,
+                    delay_ms: delay,
+                    jitter_ms: jitter,
+                    loss_percent: loss,
+                    duplicate_percent: duplicate,
+                    kilobytes: rate,
+                });
             }
-            Order::Slow { a, b, delay, loss } => self.link(&a, &b)?.slow(delay, loss),
             Order::Kill { name } => {
                 let index = self.index(&name)?;
                 self.organisations[index].kill().await?;
@@ -290,10 +294,10 @@ impl Testnet {
         known.with_context(|| format!("there is no organisation {name}"))
     }
 
-    fn link(&self, a: &str, b: &str) -> Result<&Faults> {
+    fn link(&self, a: &str, b: &str) -> Result<&Link> {
         let (a, b) = (self.index(a)?, self.index(b)?);
         let pair = (a.min(b), a.max(b));
-        let found = self.faults.iter().find(|(link, _)| *link == pair);
+        let found = self.links.iter().find(|(link, _)| *link == pair);
         Ok(&found.context("an organisation has no link to itself")?.1)
     }
 
@@ -305,11 +309,11 @@ impl Testnet {
             for peer in organisation.peers().await.unwrap_or_default() {
                 let text = |key: &str| peer[key].as_str().unwrap_or_default().to_owned();
                 let other = text("domain");
-                let faults = self.faults.iter().find(|((a, b), _)| {
+                let link = self.links.iter().find(|((a, b), _)| {
                     let others = [*a, *b].map(|i| self.organisations[i].domain());
                     (*a == index || *b == index) && others.contains(&other.as_str())
                 });
-                let faults = faults.map_or(String::new(), |(_, faults)| faults.text());
+                let faults = link.map_or(String::new(), |(_, link)| link.text());
                 rows.push(format!(
                     "    -> {other:<16} {:<10} {:>8} queued {:>9} delivered  {faults}",
                     text("state"),

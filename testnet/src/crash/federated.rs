@@ -14,9 +14,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::Report;
+use crate::link::Link;
 use crate::organisations::{ELSEWHERE, Organisation, federation};
 use crate::random::Random;
-use crate::up::relay::Faults;
 use crate::{Client, Process, Result, Wire, text_message};
 
 /// Users of each node.
@@ -46,7 +46,7 @@ struct User {
 struct World {
     nodes: Vec<Process>,
     domains: Vec<String>,
-    links: Vec<Arc<Faults>>,
+    links: Vec<Arc<Link>>,
     users: Vec<Arc<User>>,
     /// The group of all, whose home is the first node.
     group: String,
@@ -148,15 +148,7 @@ impl World {
     /// Lets everybody write, disturbs the links, and kills a node.
     async fn round(&mut self, random: &mut Random, report: &mut Report) -> Result {
         for link in &self.links {
-            match random.below(6) {
-                0 => link.set_cut(true),
-                1 => link.slow(random.below(40) as u64, 0),
-                2 => link.slow(random.below(10) as u64, random.below(20) as u32),
-                _ => {
-                    link.set_cut(false);
-                    link.slow(0, 0);
-                }
-            }
+            link.disturb(random);
         }
         let mut load = JoinSet::new();
         self.begin_writing(&mut load, |_| true);
@@ -183,8 +175,7 @@ impl World {
 
     fn heal_links(&self) {
         for link in &self.links {
-            link.set_cut(false);
-            link.slow(0, 0);
+            link.heal();
         }
     }
 

@@ -22,8 +22,8 @@ use super::target::Target;
 use super::text::Texts;
 use super::{group, pacer, population, pull};
 use crate::Result;
+use crate::link::Link;
 use crate::organisations::{ELSEWHERE, Organisation, federation};
-use crate::up::relay::Faults;
 use crate::upload::upload;
 
 /// Messages a second at which latencies are compared.
@@ -46,9 +46,9 @@ struct Sides<'a> {
     domain_here: String,
     domain_there: String,
     /// The way from there to here, which counts what goes over it.
-    back: Arc<Faults>,
+    back: Arc<Link>,
     /// The way from here to there.
-    forth: Arc<Faults>,
+    forth: Arc<Link>,
     options: &'a Options,
     progress: &'a ProgressBar,
 }

@@ -41,6 +41,15 @@ pub enum Order {
         /// Datagrams of a hundred that are lost.
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
         loss: u32,
+        /// Most further milliseconds that a datagram takes: they overtake each other.
+        #[arg(long, default_value_t = 0)]
+        jitter: u64,
+        /// Datagrams of a hundred that come twice.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+        duplicate: u32,
+        /// Kilobytes a second that fit through; 0: all.
+        #[arg(long, default_value_t = 0)]
+        rate: u64,
     },
     /// End a node at once, as a power cut would.
     Kill {

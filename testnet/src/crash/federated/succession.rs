@@ -108,11 +108,7 @@ impl World {
         })
         .await?;
         for link in &self.links {
-            match random.below(4) {
-                0 => link.set_cut(true),
-                1 => link.slow(random.below(40) as u64, 0),
-                _ => {}
-            }
+            link.disturb(&mut *random);
         }
         let mut load = JoinSet::new();
         self.begin_writing(&mut load, |_| true);
