@@ -239,6 +239,11 @@ async fn a_restored_node_gives_no_seq_that_a_client_may_know() -> Result {
     assert_eq!(seqs().await?, (Some(5), Some(2)));
     let mut at_ada = ada.connect(Wire::GOB_GZIP).await?;
     let mut at_bob = bob.connect(Wire::GOB_GZIP).await?;
+    let cleo = node.admin().await?.user("cleo").await?;
+    at_ada.send_text("cleo", "a chat that nobody had before").await?;
+    let listed = cleo.call("/conversation/get_all_conversations", json!({ "ownerUserID": "cleo" }));
+    let listed = listed.await?;
+    assert_eq!(listed["conversations"][0]["conversationID"], "si_ada_cleo", "{listed}");
     at_ada.send_text("bob", "new").await?;
     assert_eq!(at_bob.next_message().await?.seq, 56);
     assert_eq!(seqs().await?, (Some(56), Some(52)), "four are unread");

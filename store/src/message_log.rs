@@ -21,6 +21,8 @@ const SEND_TIME: u32 = 15;
 
 /// Conversations whose tail stays in memory.
 const CACHED_TAILS: usize = 65_536;
+/// Most messages behind those left out that a restore may have lost in one conversation.
+const MOST_LOST: i64 = 1 << 20;
 /// Messages remembered for them, in all; each takes 20 bytes.
 const REMEMBERED: usize = 2 << 20;
 
@@ -52,6 +54,8 @@ pub struct Appended {
     pub message: Bytes,
     /// The message was already there; nothing was appended.
     pub repeated: bool,
+    /// There was no message before it.
+    pub first: bool,
 }
 
 /// What the committer remembers of the end of a conversation.
@@ -193,6 +197,7 @@ impl Tx<'_> {
         let Some(tail) = self.tails.tails.get_mut(conversation) else {
             return Err(StoreError::Closed);
         };
+        let first = tail.send_time == 0;
         tail.max_seq += 1;
         tail.send_time = append.now.max(tail.send_time + 1);
         let (number, seq, send_time) = (tail.head.number, tail.max_seq, tail.send_time);
@@ -206,7 +211,68 @@ impl Tx<'_> {
         let message = Bytes::from(message);
         MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
         self.appended_to.push(append.conversation);
-        Ok(Appended { conversation: number, seq, send_time, message, repeated: false })
+        let repeated = false;
+        Ok(Appended { conversation: number, seq, send_time, message, repeated, first })
+    }
+
+    /// Puts a message back that a restore has lost, under the seq it had; `None` if that seq is not
+    /// one of those that were left out because of restores, or is taken.
+    ///
+    /// A seq behind them is, if it is not too far away: more was lost than was left out.
+    pub fn put_back(
+        &mut self,
+        append: Append,
+        seq: i64,
+        send_time: i64,
+    ) -> Result<Option<Appended>, StoreError> {
+        self.tails.make_room();
+        let conversation = append.conversation.clone();
+        if !self.tails.tails.contains_key(&conversation) {
+            self.load_tail(&append)?;
+        }
+        let Some(tail) = self.tails.tails.get(&conversation) else {
+            return Err(StoreError::Closed);
+        };
+        if !tail.head.same_parties(&append.head) {
+            return Err(StoreError::ConversationTaken(conversation));
+        }
+        let (mut head, newest, first) = (tail.head.clone(), tail.max_seq, tail.send_time == 0);
+        if let Some(repeat) = &append.repeat {
+            // A client that was not answered has sent it again.
+            for seq in tail.recent.like([fingerprint(repeat); 2]) {
+                if self.same_message(head.number, seq, repeat)?.is_some() {
+                    return Ok(None);
+                }
+            }
+        }
+        if (newest + 1..newest + MOST_LOST).contains(&seq) {
+            skip(&mut head, newest, seq - newest);
+        }
+        let key = (head.number, seq.cast_unsigned());
+        let left_out = head.gaps.iter().any(|gap| (gap.after + 1..=gap.until).contains(&seq));
+        if !left_out || MESSAGES.contains(self, key)? {
+            return Ok(None);
+        }
+        // Nothing was before the first gap, so clients were told to look behind it.
+        let begin = head.gaps.first().filter(|gap| gap.after == 0).map_or(0, |gap| gap.until + 1);
+        if head.min_seq <= begin {
+            head.min_seq = head.min_seq.min(seq);
+        }
+        CONVERSATION_HEADS.put(self, &conversation, &head);
+        self.forget_tail(&conversation);
+        let before = (head.number, key.1.saturating_sub(1));
+        let mut rows = MESSAGES.range(self, (head.number, 0_u64), before, Direction::Descending);
+        let before = rows.next().transpose()?.map_or(0, |(_, before)| before.send_time);
+        drop(rows);
+        let send_time = send_time.max(before + 1);
+        let mut message = append.message;
+        put_int(&mut message, SEQ, seq);
+        put_int(&mut message, SEND_TIME, send_time);
+        let message = Bytes::from(message);
+        MESSAGES.put_raw(self, key, message.clone());
+        self.appended_to.push(conversation);
+        let (conversation, repeated) = (head.number, false);
+        Ok(Some(Appended { conversation, seq, send_time, message, repeated, first }))
     }
 
     /// Appends a message with a seq and a send time that its home node gave; `repeated` says that the
@@ -236,9 +302,10 @@ impl Tx<'_> {
         put_int(&mut message, SEND_TIME, send_time);
         let message = Bytes::from(message);
         if seq <= tail.max_seq {
-            let repeated = true;
-            return Ok(Appended { conversation: number, seq, send_time, message, repeated });
+            let (repeated, first) = (true, false);
+            return Ok(Appended { conversation: number, seq, send_time, message, repeated, first });
         }
+        let first = tail.send_time == 0;
         let missing = seq > tail.max_seq + 1;
         tail.max_seq = seq;
         tail.send_time = send_time;
@@ -249,7 +316,8 @@ impl Tx<'_> {
         }
         MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
         self.appended_to.push(conversation);
-        Ok(Appended { conversation: number, seq, send_time, message, repeated: false })
+        let repeated = false;
+        Ok(Appended { conversation: number, seq, send_time, message, repeated, first })
     }
 
     /// Forgets what is kept in memory of a conversation whose record was changed.
@@ -390,6 +458,7 @@ impl Tx<'_> {
             send_time: data.send_time,
             message,
             repeated: true,
+            first: false,
         }))
     }
 }

@@ -170,6 +170,9 @@ tables! {
     /// Messages of this node's users to groups of other nodes that are not in the log yet: (group
     /// ID, order).
     WAITING_SENDS = 0x81: (Text, u64) => WaitingSend;
+    /// Nodes that were asked for what a restore has lost of chats with their users: by domain, the
+    /// epoch of this node's streams.
+    HEALED = 0x82: Text => Number;
 }
 
 #[cfg(test)]

@@ -225,11 +225,32 @@ impl<'tx> Change<'_, 'tx> {
         if appended.repeated || stream {
             return Ok(appended);
         }
-        if appended.seq == 1 {
+        if appended.first {
             self.begin_conversation(message, &conversation)?;
         }
         self.raise_read(&message.send_id, &conversation, appended.seq)?;
         Ok(appended)
+    }
+
+    /// Stores a message under the seq that it had before this node was restored; false: that seq is
+    /// none that was lost.
+    pub(crate) fn put_back(&mut self, message: &MsgData, seq: i64) -> Result<bool> {
+        let (conversation, head) = conversation_id::of_message(message);
+        let send_time = message.send_time;
+        let body = MsgData { seq: 0, send_time: 0, ..message.clone() };
+        let append = Append {
+            conversation: conversation.clone(),
+            head,
+            message: body.encode_to_vec(),
+            now: send_time,
+            repeat: Some((message.send_id.clone(), message.client_msg_id.clone())),
+        };
+        let Some(put_back) = self.tx.put_back(append, seq, send_time)? else { return Ok(false) };
+        if put_back.first {
+            self.begin_conversation(message, &conversation)?;
+        }
+        self.raise_read(&message.send_id, &conversation, seq)?;
+        Ok(true)
     }
 
     /// Puts a new chat into the lists of those it belongs to; group chats follow from membership.

@@ -11,6 +11,7 @@ mod group;
 mod group_call;
 mod group_send;
 mod head;
+mod healing;
 mod history;
 mod home;
 mod media;
@@ -50,6 +51,7 @@ pub(crate) use group::Crossing;
 pub(crate) use group_call::at_home;
 pub(crate) use group_send::Awaited;
 pub(crate) use head::HeadsToTell;
+pub(crate) use healing::Healing;
 pub use home::{SetGroupSuccessorReq, SetGroupSuccessorResp};
 pub(crate) use media::Fetching;
 pub(crate) use members::FetchingMembers;
@@ -183,7 +185,9 @@ impl Services {
             return;
         }
         self.start_presence();
-        if let Err(error) = self.recover_later().and_then(|()| self.catch_up_all()) {
+        if let Err(error) =
+            self.recover_later().and_then(|()| self.heal_later()).and_then(|()| self.catch_up_all())
+        {
             tracing::error!(%error, "groups of other nodes are not looked at");
         }
     }
@@ -263,6 +267,7 @@ impl Services {
     ) -> std::result::Result<Vec<Refusal>, StoreError> {
         let (name, origin) = (origin.to_string(), origin.clone());
         let caller = Caller::other_node(&name);
+        self.healed(&origin).await?;
         let (events, vouched) = self.vouch_events(&origin, events).await?;
         let over = turn.comes().await;
         let applied = self.change(&caller, move |change| {

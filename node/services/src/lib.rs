@@ -40,7 +40,9 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use federation::{Awaited, Fetching, FetchingMembers, HeadsToTell, OtherNodes, Turns, Verdicts};
+use federation::{
+    Awaited, Fetching, FetchingMembers, HeadsToTell, Healing, OtherNodes, Turns, Verdicts,
+};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::runtime::Handle;
@@ -80,6 +82,7 @@ struct Inner {
     fetching_members: FetchingMembers,
     /// In which order what other nodes send is applied.
     turns: Turns,
+    healing: Healing,
     heads_to_tell: HeadsToTell,
     fetching: Fetching,
     /// Where work goes that follows from a change.
@@ -109,6 +112,7 @@ impl Services {
             homes_differ: AtomicBool::new(true),
             fetching_members: FetchingMembers::default(),
             turns: Turns::default(),
+            healing: Healing::default(),
             heads_to_tell: HeadsToTell::default(),
             fetching: Fetching::default(),
             runtime: Handle::current(),

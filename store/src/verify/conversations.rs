@@ -99,8 +99,12 @@ impl Conversations {
         let expected = before.map_or(1, |(_, last, _)| last + 1);
         // What nobody may see any more may have been removed from the front.
         let lowest = min_seq.unwrap_or_default().max(1).cast_unsigned();
-        let left_out = SeqGap { after: expected.cast_signed() - 1, until: seq.cast_signed() - 1 };
-        let left_out = self.gaps.get(&number).is_some_and(|gaps| gaps.contains(&left_out));
+        // Some of those that were left out may have been put back.
+        let gaps = self.gaps.get(&number).map_or(&[][..], Vec::as_slice);
+        let behind = gaps.iter().fold(expected.cast_signed(), |next, gap| {
+            if (gap.after + 1..=gap.until).contains(&next) { gap.until + 1 } else { next }
+        });
+        let left_out = behind >= seq.cast_signed();
         let elsewhere = self.elsewhere.get(&number).is_some_and(|to| seq.cast_signed() <= to + 1);
         if seq != expected && !left_out && !elsewhere && (before.is_some() || seq > lowest) {
             check.add(&MESSAGES, &key, format!("seq {expected} should be next"));

@@ -211,6 +211,12 @@ impl World {
 
     async fn check(&self, report: &mut Report) -> Result {
         self.settle().await?;
+        self.check_pairs(report).await?;
+        self.check_group(report).await
+    }
+
+    /// Looks at all chats of two.
+    async fn check_pairs(&self, report: &mut Report) -> Result {
         for user in &self.users {
             let peer = &self.users[user.peer];
             let acknowledged = user.acknowledged.lock()[0].clone();
@@ -230,7 +236,7 @@ impl World {
             }
             ensure!(orders[0] == orders[1], "{} and {} see another order", user.id, peer.id);
         }
-        self.check_group(report).await
+        Ok(())
     }
 
     async fn check_group(&self, report: &mut Report) -> Result {

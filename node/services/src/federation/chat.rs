@@ -29,7 +29,7 @@ type Done = std::result::Result<(), Trouble>;
 /// How far the clock of another node may be ahead before its times are cut, in milliseconds.
 const MAX_AHEAD_MS: i64 = 5_000;
 /// Largest seq of a message.
-const MAX_SEQ: i64 = i64::MAX / 2;
+pub(super) const MAX_SEQ: i64 = i64::MAX / 2;
 /// Longest ID of a message in bytes.
 pub(super) const MAX_MESSAGE_ID_BYTES: usize = 128;
 /// What the stock apps show for a message to somebody who has blocked the sender.
@@ -183,8 +183,11 @@ impl Change<'_, '_> {
         message.seq = 0;
         message.status = SENT;
         message.is_read = false;
-        message.send_time = send_time_ms.clamp(1, self.now + MAX_AHEAD_MS);
+        message.send_time = sent_at(self.now, send_time_ms);
         self.services.check_shape(&message)?;
+        if self.is_here(&message, author_seq)? {
+            return Ok(());
+        }
         self.introduce(origin, &message)?;
         self.services.check_single(&*self.tx, &mut message)?;
         let appended = self.append(&message, true)?;
@@ -196,6 +199,20 @@ impl Change<'_, '_> {
         let (conversation, _) = conversation_id::of_message(&message);
         self.push(&conversation, &appended.message, audience(&message, &[]));
         Ok(())
+    }
+
+    /// Whether a message was received before, however long ago: a node that was restored sends again
+    /// what it does not know to have arrived.
+    fn is_here(&self, message: &MsgData, author_seq: i64) -> Result<bool> {
+        let (conversation, _) = conversation_id::of_message(message);
+        let Some(head) = schema::CONVERSATION_HEADS.get(self.tx, &conversation)? else {
+            return Ok(false);
+        };
+        let Some(seq) = schema::AUTHOR_SEQS.get(self.tx, (head.number, author_seq))? else {
+            return Ok(false);
+        };
+        let known = schema::MESSAGES.get(self.tx, (head.number, seq.value.cast_unsigned()))?;
+        Ok(known.is_some_and(|known| known.client_msg_id == message.client_msg_id))
     }
 
     /// Whoever writes for the first time gets a profile from what the message says.
@@ -374,8 +391,13 @@ fn peer_node(session_type: i32, by: &str, peer: &str) -> Option<Domain> {
     if session_type != SINGLE || is_remote(by) { None } else { home_of(peer) }
 }
 
+/// A send time that another node names, as far as it can be.
+pub(super) fn sent_at(now: i64, send_time_ms: i64) -> i64 {
+    send_time_ms.clamp(1, now + MAX_AHEAD_MS)
+}
+
 /// What no message of another node may look like.
-fn check_chat(message: &MsgData, author_seq: i64) -> Done {
+pub(super) fn check_chat(message: &MsgData, author_seq: i64) -> Done {
     let bad = |reason: &str| Err(Trouble::Bad(reason.to_owned()));
     if message.session_type != SINGLE || !message.group_id.is_empty() {
         return bad("a chat message that is not one of two users");

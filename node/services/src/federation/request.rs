@@ -75,6 +75,14 @@ impl Services {
                 self.answer_may_move(origin, &request)?;
                 Ok(None)
             }
+            request::Body::Chats(request) => {
+                let chats = self.answer_chats(origin, request).await?;
+                Ok(Some(response::Body::Chats(chats)))
+            }
+            request::Body::PastChats(request) => {
+                let past = self.answer_past_chats(origin, request).await?;
+                Ok(Some(response::Body::PastChats(past)))
+            }
             request::Body::Heads(heads) => {
                 let heads = self.answer_heads(origin, heads).await?;
                 Ok(Some(response::Body::Heads(heads)))
@@ -95,7 +103,12 @@ impl Services {
     }
 
     /// The IDs of a user of `origin` and of one of this node, from their qualified forms.
-    fn across(&self, origin: &Domain, there: &str, here: &str) -> Result<(String, String)> {
+    pub(super) fn across(
+        &self,
+        origin: &Domain,
+        there: &str,
+        here: &str,
+    ) -> Result<(String, String)> {
         let Some(own) = self.domain() else {
             return Err(ServiceError::args("this node does not federate"));
         };

@@ -209,7 +209,7 @@ fn prune(change: &mut Change<'_, '_>, id: &str, before: i64) -> Result<usize> {
     Ok(old.len())
 }
 
-/// Forgets how another node names the messages up to `last`.
+/// Forgets how another node names the messages up to `last` that are gone.
 fn forget_author_seqs(change: &mut Change<'_, '_>, number: u64, last: i64) -> Result<()> {
     let mut gone = Vec::new();
     for row in schema::AUTHOR_SEQS.scan(change.tx, number) {
@@ -217,7 +217,9 @@ fn forget_author_seqs(change: &mut Change<'_, '_>, number: u64, last: i64) -> Re
         if seq.value > last {
             break;
         }
-        gone.push(author_seq);
+        if !schema::MESSAGES.contains(change.tx, (number, seq.value.cast_unsigned()))? {
+            gone.push(author_seq);
+        }
     }
     for author_seq in gone {
         schema::AUTHOR_SEQS.delete(change.tx, (number, author_seq));

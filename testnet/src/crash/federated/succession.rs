@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::task::JoinSet;
 
-use super::{LOAD_MS, World, check_ids, until};
+use super::{LOAD_MS, Report, World, check_ids, until};
 use crate::organisations::{federation, run};
 use crate::random::Random;
 use crate::{Result, Wire, text_message};
@@ -27,8 +27,24 @@ pub struct Takeovers {
     /// Longest time from the order to take over until a member on a third node had a message in the
     /// group.
     pub writable: Duration,
-    /// Messages acknowledged and found.
+    /// Messages to the group acknowledged and found.
     pub messages: usize,
+    /// The same in chats of two, where they were looked at.
+    pub in_chats: usize,
+}
+
+/// Waits until a check holds.
+async fn in_the_end(mut check: impl AsyncFnMut() -> Result) -> Result {
+    let mut last = Ok(());
+    let began = Instant::now();
+    while began.elapsed() < super::SETTLES {
+        last = check().await;
+        if last.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    last
 }
 
 /// Lets the home of a group be lost or move `rounds` times; an error says what was lost.
@@ -59,7 +75,8 @@ pub async fn rounds(
     Ok(done)
 }
 
-/// Restores the home of a group to an older state; an error says what was lost in the group.
+/// Restores the home of a group to an older state; an error says what was lost in the group, or in
+/// chats of two.
 pub async fn restored(server: &Path, nodes: usize, seed: u64) -> Result<Takeovers> {
     let mut random = Random::new(seed);
     let mut world = World::start(server, nodes).await?;
@@ -77,6 +94,7 @@ pub async fn restored(server: &Path, nodes: usize, seed: u64) -> Result<Takeover
     world.nodes[0].launch().await?;
     world.write_for(Duration::from_millis(200)).await;
     world.check_all(&mut done).await?;
+    world.check_chats(&mut done).await?;
     world.end().await?;
     Ok(done)
 }
@@ -184,16 +202,18 @@ impl World {
     /// acknowledged.
     async fn check_all(&self, done: &mut Takeovers) -> Result {
         self.settle().await?;
-        let mut last = Ok(());
-        let began = Instant::now();
-        while began.elapsed() < super::SETTLES {
-            last = self.same_for_all(done).await;
-            if last.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        last
+        in_the_end(async || self.same_for_all(done).await).await
+    }
+
+    /// Both users of every chat of two see the same, and all that was acknowledged.
+    async fn check_chats(&self, done: &mut Takeovers) -> Result {
+        in_the_end(async || {
+            let mut report = Report::default();
+            self.check_pairs(&mut report).await?;
+            done.in_chats = report.messages;
+            Ok(())
+        })
+        .await
     }
 
     async fn same_for_all(&self, done: &mut Takeovers) -> Result {
