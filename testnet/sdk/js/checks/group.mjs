@@ -77,10 +77,9 @@ export default async function group({ check, refused, admin, alice, bob, carol }
 
   await check('group info is changed and told', async () => {
     await alice.run('setGroupInfo', { groupID, groupName: 'Crew 2', introduction: 'we sail' });
-    const changed = await bob.until(
-      CbEvents.OnGroupInfoChanged,
-      (g) => g.groupName === 'Crew 2' && g.groupID === groupID,
-    );
+    const isNew = (g) => g.groupName === 'Crew 2' && g.groupID === groupID;
+    const changed = await bob.until(CbEvents.OnGroupInfoChanged, isNew);
+    await carol.until(CbEvents.OnGroupInfoChanged, isNew);
     const [found] = await carol.run('getSpecifiedGroupsInfo', [groupID]);
     return [changed.groupName, found.introduction];
   });
