@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testnet::{conformance, crash, load, model, nat, power_cut, simulation, up};
+use testnet::{conformance, crash, docker, load, model, nat, power_cut, simulation, up};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,6 +36,8 @@ enum Command {
     Conformance(conformance::Options),
     /// Let nodes meet that are behind address translation, through a relay and without it.
     Nat(nat::Options),
+    /// Try three organisations as containers, each pair with a network of its own.
+    Docker(docker::Options),
     /// Cut the power of a node at a thousand moments and look for what it had acknowledged.
     PowerCut(power_cut::Options),
     /// Check one image that `power-cut` has kept.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Simulate(options) => simulation::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Nat(options) => nat::run(&options),
+        Command::Docker(options) => docker::run(&options),
         Command::PowerCut(options) => power_cut::run(&options),
         Command::PowerCutImage(options) => power_cut::check_image(&options),
         Command::RawRelay => load::raw_relay(),

@@ -33,7 +33,10 @@ pub(super) type Frames = Framed<Box<dyn Link>, LengthDelimitedCodec>;
 
 impl Mallory {
     pub(super) async fn start() -> Result<Self> {
-        let identity = Identity::new(rand::random(), 0);
+        Self::with_keys(Identity::new(rand::random(), 0)).await
+    }
+
+    pub(super) async fn with_keys(identity: Identity) -> Result<Self> {
         let (links, _) = mpsc::channel(16);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let stop = CancellationToken::new();
@@ -153,7 +156,7 @@ pub(super) async fn hear(frames: &mut Frames) -> Result<frame::Body> {
 }
 
 /// The code with which the other side hangs up.
-async fn hung_up(frames: &mut Frames) -> Result<ByeCode> {
+pub(super) async fn hung_up(frames: &mut Frames) -> Result<ByeCode> {
     match hear(frames).await? {
         frame::Body::Bye(bye) => Ok(bye.code()),
         other => anyhow::bail!("not a bye: {other:?}"),

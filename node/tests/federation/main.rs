@@ -6,6 +6,7 @@ mod group;
 mod hostile;
 mod hostile_home;
 mod media;
+mod stolen_key;
 mod succession;
 
 use std::time::Duration;
