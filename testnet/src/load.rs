@@ -9,6 +9,7 @@ mod chat;
 mod drive;
 mod goals;
 mod group;
+mod hostile;
 mod idle;
 mod latency;
 mod logins;
@@ -122,6 +123,7 @@ async fn run_scenario(scenario: Scenario, options: &Options) -> Result<Vec<Repor
             return chats(closed, Sizes::Between(SMALLEST, LARGEST), options).await;
         }
         Scenario::Between => return between::between(options).await,
+        Scenario::Hostile => return hostile::hostile(options).await,
         _ => {}
     }
     let mut target = Target::node(options).await?;
@@ -171,6 +173,7 @@ fn name(scenario: Scenario) -> &'static str {
         Scenario::Soak => "soak",
         Scenario::Overload => "overload",
         Scenario::Between => "between",
+        Scenario::Hostile => "hostile",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Two nodes that federate: what it costs to write to the other one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,12 +40,20 @@ const CUT: Duration = Duration::from_secs(15);
 /// Longest time for anything to arrive.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Lets two nodes do what they can, not what one lets the other do.
+const NO_BUDGETS: [(&str, &str); 2] = [
+    ("ENTENTE_FEDERATION_EVENTS_PER_SECOND", "1000000"),
+    ("ENTENTE_FEDERATION_EVENT_BYTES_PER_SECOND", "2000000000"),
+];
+
 /// Two nodes, and what is between them.
-struct Sides<'a> {
-    here: Target,
-    there: Target,
-    domain_here: String,
-    domain_there: String,
+pub(super) struct Sides<'a> {
+    pub(super) here: Target,
+    pub(super) there: Target,
+    pub(super) domain_here: String,
+    pub(super) domain_there: String,
+    /// Where the node here listens for others.
+    pub(super) federation_here: SocketAddr,
     /// The way from there to here, which counts what goes over it.
     back: Arc<Link>,
     /// The way from here to there.
@@ -54,7 +63,7 @@ struct Sides<'a> {
 }
 
 /// An ID as clients of other nodes see it.
-fn elsewhere(id: &str, domain: &str) -> String {
+pub(super) fn elsewhere(id: &str, domain: &str) -> String {
     format!("{id}@{}", domain.replace('.', "_"))
 }
 
@@ -72,15 +81,16 @@ pub(crate) async fn between(options: &Options) -> Result<Vec<Report>> {
 
 impl<'a> Sides<'a> {
     /// Two nodes that trust each other, `counted` behind relays that count.
-    async fn start(options: &'a Options, progress: &'a ProgressBar, counted: bool) -> Result<Self> {
+    pub(super) async fn start(
+        options: &'a Options,
+        progress: &'a ProgressBar,
+        budgets: &[(&str, &str)],
+        counted: bool,
+    ) -> Result<Self> {
         progress.set_message("starting two nodes");
-        // What two nodes can do, not what one lets the other do.
-        let mut variables = vec![
-            ("ENTENTE_LOG_LEVEL", "warn"),
-            ("ENTENTE_WS_MAX_CONNECTIONS", "200000"),
-            ("ENTENTE_FEDERATION_EVENTS_PER_SECOND", "1000000"),
-            ("ENTENTE_FEDERATION_EVENT_BYTES_PER_SECOND", "2000000000"),
-        ];
+        let mut variables =
+            vec![("ENTENTE_LOG_LEVEL", "error"), ("ENTENTE_WS_MAX_CONNECTIONS", "200000")];
+        variables.extend(budgets);
         if counted {
             variables.push(ELSEWHERE);
         }
@@ -97,6 +107,7 @@ impl<'a> Sides<'a> {
             other.pin(&one, one.address.port()).await?;
             (Arc::default(), Arc::default())
         };
+        let federation_here = one.address;
         one.node.launch().await?;
         other.node.launch().await?;
         Ok(Self {
@@ -104,6 +115,7 @@ impl<'a> Sides<'a> {
             there: Target::of("there", other.node).await?,
             domain_here: one.domain,
             domain_there: other.domain,
+            federation_here,
             back,
             forth,
             options,
@@ -111,7 +123,7 @@ impl<'a> Sides<'a> {
         })
     }
 
-    fn stage(&self) -> Stage<'_> {
+    pub(super) fn stage(&self) -> Stage<'_> {
         Stage { target: &self.here, options: self.options, progress: self.progress }
     }
 
@@ -154,7 +166,7 @@ impl<'a> Sides<'a> {
         pacer::join(pacer)
     }
 
-    async fn stop(self) -> Result {
+    pub(super) async fn stop(self) -> Result {
         self.here.stop().await?;
         self.there.stop().await
     }
@@ -162,7 +174,7 @@ impl<'a> Sides<'a> {
 
 /// The same work within a node and across.
 async fn latencies(options: &Options, progress: &ProgressBar) -> Result<Vec<Report>> {
-    let sides = Sides::start(options, progress, false).await?;
+    let sides = Sides::start(options, progress, &NO_BUDGETS, false).await?;
     let pace = Loop::Open(RATE);
     let sizes = Sizes::Fixed(options.content);
     let few = Options { pairs: PAIRS, ..options.clone() };
@@ -185,7 +197,7 @@ async fn latencies(options: &Options, progress: &ProgressBar) -> Result<Vec<Repo
 
 /// As many messages one way as possible.
 async fn rate(options: &Options, progress: &ProgressBar) -> Result<Report> {
-    let sides = Sides::start(options, progress, false).await?;
+    let sides = Sides::start(options, progress, &NO_BUDGETS, false).await?;
     let pace = Loop::Closed(WINDOW);
     let name = format!("1:1 across, one way, {PAIRS} pairs, {} bytes, {pace}", options.content);
     let mut report = Report::new(name, &sides.here);
@@ -196,7 +208,7 @@ async fn rate(options: &Options, progress: &ProgressBar) -> Result<Report> {
 
 /// The other node is away while messages for it gather, and then comes back.
 async fn catch_up(options: &Options, progress: &ProgressBar) -> Result<Report> {
-    let mut sides = Sides::start(options, progress, false).await?;
+    let mut sides = Sides::start(options, progress, &NO_BUDGETS, false).await?;
     let queued = options.queued;
     let mut report = Report::new(format!("a node comes back to {queued} events"), &sides.here);
     progress.set_message("registering users");
@@ -257,7 +269,7 @@ async fn catch_up(options: &Options, progress: &ProgressBar) -> Result<Report> {
 
 /// Somebody of another node enters a large group and reads what was said last.
 async fn large_group(options: &Options, progress: &ProgressBar) -> Result<Report> {
-    let sides = Sides::start(options, progress, true).await?;
+    let sides = Sides::start(options, progress, &NO_BUDGETS, true).await?;
     let (members, messages) = (options.members, options.group_messages);
     let name = format!("entering a group of {members} with {messages} messages elsewhere");
     let mut report = Report::new(name, &sides.here);
@@ -323,7 +335,7 @@ async fn file(options: &Options, progress: &ProgressBar) -> Result<Report> {
     let mut report = Report::default();
     for cut in [false, true] {
         // The relay that cuts is slower than the nodes.
-        let sides = Sides::start(options, progress, cut).await?;
+        let sides = Sides::start(options, progress, &NO_BUDGETS, cut).await?;
         if !cut {
             report = Report::new(format!("a file of {} MiB across", options.file_mib), &sides.here);
         }

@@ -13,7 +13,7 @@ use crate::Wire;
     after_help = "Exit code 1: a message was lost, doubled or out of order, or a run failed."
 )]
 pub struct Options {
-    /// What to run, in this order; everything but `soak`, `overload` and `between` if left out.
+    /// What to run, in this order; everything but `soak`, `overload`, `between` and `hostile` if left out.
     #[arg(value_enum, value_name = "SCENARIO")]
     pub(crate) scenarios: Vec<Scenario>,
     /// Program to start over a new data folder.
@@ -169,11 +169,13 @@ pub(crate) enum Scenario {
     Overload,
     /// Two nodes: latency, rate, catching up, a large group and a file across.
     Between,
+    /// Two nodes, and others that do not keep to the protocol.
+    Hostile,
 }
 
 impl Scenario {
     /// Runs only where it is named.
     pub(crate) fn is_long(self) -> bool {
-        matches!(self, Self::Soak | Self::Overload | Self::Between)
+        matches!(self, Self::Soak | Self::Overload | Self::Between | Self::Hostile)
     }
 }

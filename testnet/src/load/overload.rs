@@ -84,14 +84,14 @@ pub(crate) async fn overload(stage: &Stage<'_>) -> Result<Vec<Report>> {
 }
 
 /// The well-behaved users and the node's memory.
-struct Watch<'a, 'b> {
-    stage: &'a Stage<'b>,
-    steady: Steady,
+pub(super) struct Watch<'a, 'b> {
+    pub(super) stage: &'a Stage<'b>,
+    pub(super) steady: Steady,
 }
 
 impl Watch<'_, '_> {
     /// Looks for some time; returns the latencies of all of it and the largest memory in MiB.
-    async fn look(
+    pub(super) async fn look(
         &mut self,
         report: &mut Report,
         what: &str,
@@ -130,7 +130,7 @@ impl Watch<'_, '_> {
         Ok((self.steady.end_of_phase(), most))
     }
 
-    async fn calm(&mut self, report: &mut Report) -> Result {
+    pub(super) async fn calm(&mut self, report: &mut Report) -> Result {
         let (window, most) = self.look(report, "calm", CALM).await?;
         report.number("well-behaved before, p50", window.p50, "ms");
         report.number("well-behaved before, p99", window.p99, "ms");
@@ -156,7 +156,7 @@ impl Watch<'_, '_> {
         Ok(())
     }
 
-    async fn after(&mut self, report: &mut Report) -> Result {
+    pub(super) async fn after(&mut self, report: &mut Report) -> Result {
         tokio::time::sleep(RECOVERS).await;
         let (window, most) = self.look(report, "after", CALM).await?;
         report.number("well-behaved 5 s after, p99", window.p99, "ms");

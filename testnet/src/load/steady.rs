@@ -7,12 +7,14 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::between::elsewhere;
 use super::chat::connect;
 use super::drive::{Outcome, Pace, Shared, Sizes, Work, drive};
-use super::openim::Login;
+use super::openim::{Client, Login};
 use super::peer::To;
 use super::report::Report;
 use super::stage::Stage;
+use super::target::Target;
 use super::text::Texts;
 use super::windows::Window;
 use super::{pacer, run};
@@ -30,13 +32,42 @@ impl Steady {
     /// Connects the users, each even one with the odd one after it, and lets the even ones send
     /// `rate` messages a second in all.
     pub(crate) async fn start(stage: &Stage<'_>, users: &[Login], rate: u32) -> Result<Self> {
+        let clients = connect(stage.target, users, stage.options.wire()).await?;
+        let mut roles = Vec::with_capacity(clients.len());
+        for (number, client) in clients.into_iter().enumerate() {
+            let other = users.get(number ^ 1).context("no partner")?;
+            roles.push((client, other.user_id.clone()));
+        }
+        Self::begin(stage, roles, rate)
+    }
+
+    /// The same between two nodes: the writers are at the target, the readers at another node with a
+    /// domain.
+    pub(crate) async fn across(
+        stage: &Stage<'_>,
+        writers: &[Login],
+        (there, readers, domain): (&Target, &[Login], &str),
+        rate: u32,
+    ) -> Result<Self> {
+        let wire = stage.options.wire();
+        let at_writers = connect(stage.target, writers, wire).await?;
+        let at_readers = connect(there, readers, wire).await?;
+        let mut roles = Vec::with_capacity(writers.len() * 2);
+        for ((writer, reader), to) in at_writers.into_iter().zip(at_readers).zip(readers) {
+            let to = elsewhere(&to.user_id, domain);
+            roles.push((writer, to.clone()));
+            roles.push((reader, to));
+        }
+        Self::begin(stage, roles, rate)
+    }
+
+    /// Each even one writes to the user with it.
+    fn begin(stage: &Stage<'_>, roles: Vec<(Client, String)>, rate: u32) -> Result<Self> {
         let Stage { target, options, .. } = stage;
-        let clients = connect(target, users, options.wire()).await?;
         let shared = Shared::with_windows()?;
         let texts = Texts::new(2);
         let (mut tasks, mut arrivals) = (JoinSet::new(), Vec::new());
-        for (number, client) in (0_u32..).zip(clients) {
-            let other = users.get(number as usize ^ 1).context("no partner")?;
+        for (number, (client, other)) in (0_u32..).zip(roles) {
             let pace = if number % 2 == 0 {
                 let (tell, told) = mpsc::unbounded_channel();
                 arrivals.push(tell);
@@ -46,7 +77,7 @@ impl Steady {
             };
             let work = Work {
                 number,
-                to: To::User(other.user_id.clone()),
+                to: To::User(other),
                 reaches: 1,
                 pace,
                 sizes: Sizes::Fixed(options.content),
