@@ -179,6 +179,9 @@ pub(crate) enum FederationCommand {
     /// Events of other nodes that were put aside because they could not be applied.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Users and groups that have nothing to do with other nodes.
+    #[command(subcommand)]
+    LocalOnly(LocalOnlyCommand),
     /// Groups with members on several nodes: where they have their home.
     #[command(subcommand)]
     Group(GroupCommand),
@@ -193,6 +196,27 @@ pub(crate) enum FederationCommand {
         #[arg(long)]
         peer_id: Option<String>,
     },
+}
+
+/// Commands about what stays on its node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LocalOnlyCommand {
+    /// List them.
+    List,
+    /// Keep a user or a group from other nodes: to them it does not exist.
+    Add(LocalOnlyWhich),
+    /// Let it federate again.
+    Remove(LocalOnlyWhich),
+}
+
+/// A user or a group.
+#[derive(Debug, Args)]
+pub(crate) struct LocalOnlyWhich {
+    /// User ID, or group ID.
+    pub(crate) id: String,
+    /// It is a group.
+    #[arg(long)]
+    pub(crate) group: bool,
 }
 
 /// Commands about the homes of groups.

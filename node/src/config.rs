@@ -161,6 +161,11 @@ config! {
         allow: Vec<String> = Vec::new(),
         /// Domains that may not federate with it.
         deny: Vec<String> = Vec::new(),
+        /// Users of other nodes may only write to their friends, and to who has written to them.
+        consent: bool = false,
+        /// Days after which messages and friend requests that another node could not be given are
+        /// given up, and their senders told; 0: never.
+        expire_days: u32 = 30,
         /// Believe the first node that speaks for a domain of which nothing is known; for testnets.
         trust_first_use: bool = false,
         /// Authorities, in PEM, that may vouch for the HTTPS of other domains; empty: the system's.

@@ -16,8 +16,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Fetches from `https://DOMAIN/.well-known/entente`, trusting the authorities of the system, or
 /// those in the PEM file `ca`.
+///
+/// A system without authorities, such as an empty container, does without the documents of others.
 pub(crate) fn https(ca: &Path) -> anyhow::Result<Fetch> {
-    fetcher(client(ca)?)
+    let builder = client(ca)?;
+    if !ca.as_os_str().is_empty() {
+        return fetcher(builder);
+    }
+    fetcher(builder).or_else(|error| {
+        tracing::warn!(error = format!("{error:#}"), "no documents over HTTPS: set federation.ca");
+        Ok(without(format!("{error:#}; federation.ca may name authorities")))
+    })
+}
+
+/// Fetches nothing, for a reason.
+fn without(reason: String) -> Fetch {
+    Arc::new(move |domain| {
+        let reason = reason.clone();
+        Box::pin(async move { Err(FederationError::Document { domain, reason }) })
+    })
 }
 
 fn client(ca: &Path) -> anyhow::Result<ClientBuilder> {

@@ -11,7 +11,7 @@ use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use services::federation::SetGroupSuccessorReq;
+use services::federation::{LocalOnly, SetGroupSuccessorReq};
 use services::{Caller, Environment, Services};
 use store::schema;
 
@@ -57,6 +57,10 @@ pub(crate) enum Operation {
     GroupShow { group: String },
     /// Says which node may take a group over; no domain: none.
     GroupSuccessor { group: String, domain: Option<String> },
+    /// Lists the users and groups that have nothing to do with other nodes.
+    LocalOnlyList,
+    /// Says of one whether it has.
+    LocalOnlySet { group: bool, id: String, on: bool },
     /// Makes another node the home of a group of this one.
     GroupMove { group: String, domain: String },
     /// Makes this node the home of a group whose home is lost.
@@ -234,6 +238,17 @@ impl Operation {
                 let request = SetGroupSuccessorReq { group_id: group.clone(), domain: named };
                 services.set_group_successor(&caller, request).await?;
                 Ok(json!({ "group": group, "successor": domain }))
+            }
+            Self::LocalOnlyList => {
+                let listed = services.local_only()?.into_iter();
+                let listed: Vec<Value> =
+                    listed.map(|(kind, id)| json!({ "kind": kind, "id": id })).collect();
+                Ok(json!({ "local_only": listed }))
+            }
+            Self::LocalOnlySet { group, id, on } => {
+                let what = if group { LocalOnly::Group } else { LocalOnly::User };
+                services.set_local_only(&caller, what, &id, on).await?;
+                Ok(json!({ "kind": what.name(), "id": id, "local_only": on }))
             }
             Self::GroupMove { group, domain } => {
                 services.move_group(&caller, &group, domain.parse()?).await?;

@@ -91,6 +91,8 @@ pub(crate) fn settings(folder: &DataFolder, config: &Config, domain: Option<Doma
         multi_login_policy: config.auth.multi_login_policy,
         max_tokens_per_platform: config.auth.max_tokens_per_platform,
         friend_verify: config.chat.friend_verify,
+        consent: config.federation.consent,
+        expire_days: config.federation.expire_days,
         history_for_new_members: config.chat.history_for_new_members,
         message_max_bytes: config.chat.message_max_bytes,
         retain_days: config.chat.retain_days,

@@ -173,6 +173,8 @@ tables! {
     /// Nodes that were asked for what a restore has lost of chats with their users: by domain, the
     /// epoch of this node's streams.
     HEALED = 0x82: Text => Number;
+    /// Users and groups that have nothing to do with other nodes: (user or group, ID).
+    LOCAL_ONLY = 0x83: (Text, Text) => Present;
 }
 
 #[cfg(test)]

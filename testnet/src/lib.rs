@@ -24,7 +24,7 @@ mod socket;
 pub mod up;
 pub mod upload;
 
-pub use node::{Node, NodeBuilder, SECRET, TestClock, federated};
+pub use node::{Node, NodeBuilder, SECRET, TestClock, federated, federated_with};
 pub use process::{Process, ProcessBuilder, free_port};
 pub use rest::{Admin, Answer, Client, Rest};
 pub use socket::{Push, Socket, Wire, text_message};

@@ -190,9 +190,18 @@ struct Federated {
 
 /// Nodes under these domains, each of which trusts the others.
 pub async fn federated<const N: usize>(domains: [&str; N]) -> Result<[Node; N]> {
+    federated_with(domains, |_| {}).await
+}
+
+/// The same with settings of all of them.
+pub async fn federated_with<const N: usize>(
+    domains: [&str; N],
+    change: impl Fn(&mut Settings),
+) -> Result<[Node; N]> {
     let mut nodes = Vec::new();
     for domain in domains {
-        nodes.push(Node::builder().domain(domain.parse()?).start().await?);
+        let builder = Node::builder().domain(domain.parse()?).settings(&change);
+        nodes.push(builder.start().await?);
     }
     for node in &nodes {
         for other in &nodes {

@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod chat;
+mod expiry;
 mod friend;
 mod group;
 mod group_call;
@@ -14,6 +15,7 @@ mod head;
 mod healing;
 mod history;
 mod home;
+mod local_only;
 mod media;
 mod members;
 mod order;
@@ -53,6 +55,8 @@ pub(crate) use group_send::Awaited;
 pub(crate) use head::HeadsToTell;
 pub(crate) use healing::Healing;
 pub use home::{SetGroupSuccessorReq, SetGroupSuccessorResp};
+pub use local_only::LocalOnly;
+pub(crate) use local_only::may_cross;
 pub(crate) use media::Fetching;
 pub(crate) use members::FetchingMembers;
 pub use order::Turn;
@@ -185,6 +189,7 @@ impl Services {
             return;
         }
         self.start_presence();
+        self.expire_now_and_then();
         if let Err(error) =
             self.recover_later().and_then(|()| self.heal_later()).and_then(|()| self.catch_up_all())
         {
@@ -433,8 +438,17 @@ impl Change<'_, '_> {
         Ok(qualify(id, &self.own_domain()?)?)
     }
 
-    /// The ID of a user of this node, from its qualified form.
+    /// The ID of a user of this node, from its qualified form; one with whom others may deal.
     fn local_user(&self, qualified: &str) -> std::result::Result<String, Trouble> {
+        let id = self.own_user(qualified)?;
+        if LocalOnly::User.holds(self.tx, &id)? {
+            return Err(ServiceError::not_found(format!("no user {qualified}")).into());
+        }
+        Ok(id)
+    }
+
+    /// The same of any user.
+    fn own_user(&self, qualified: &str) -> std::result::Result<String, Trouble> {
         let id = localise(qualified, &self.own_domain()?)?;
         if is_remote(&id) {
             return Err(Trouble::Bad(format!("{qualified} is not a user of this node")));

@@ -90,7 +90,7 @@ pub(crate) fn check_texts(info: &GroupInfo) -> Result<()> {
 }
 
 /// A group that must exist.
-fn must_exist(from: &impl Read, group_id: &str) -> Result<Group> {
+pub(crate) fn must_exist(from: &impl Read, group_id: &str) -> Result<Group> {
     let group = schema::GROUPS.get(from, group_id)?;
     group.ok_or_else(|| ServiceError::not_found(format!("no group {group_id}")))
 }

@@ -24,6 +24,10 @@ pub struct Settings {
     pub max_tokens_per_platform: usize,
     /// Only friends may send to each other.
     pub friend_verify: bool,
+    /// Users of other nodes may only send to friends, and to whoever has written to them.
+    pub consent: bool,
+    /// Days after which what another node could not be given is given up; 0: never.
+    pub expire_days: u32,
     /// New group members see what was said before they came.
     pub history_for_new_members: bool,
     /// Largest message in bytes, as encoded.
@@ -57,6 +61,8 @@ impl Default for Settings {
             multi_login_policy: 1,
             max_tokens_per_platform: 30,
             friend_verify: false,
+            consent: false,
+            expire_days: 0,
             history_for_new_members: true,
             message_max_bytes: 60 * 1024,
             retain_days: 0,

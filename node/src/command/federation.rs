@@ -12,7 +12,8 @@ use services::Environment;
 
 use super::{Printer, rows, run, run_at, text};
 use crate::cli::{
-    Data, FederationCommand, GroupCommand, KeyCommand, ProofCommand, QuarantineCommand,
+    Data, FederationCommand, GroupCommand, KeyCommand, LocalOnlyCommand, LocalOnlyWhich,
+    ProofCommand, QuarantineCommand,
 };
 use crate::data_folder::DataFolder;
 use crate::operation::Operation;
@@ -60,6 +61,28 @@ fn run_group(data: &Data, command: GroupCommand, printer: Printer) -> anyhow::Re
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `federation local-only …`.
+fn run_local_only(data: &Data, command: LocalOnlyCommand, printer: Printer) -> anyhow::Result<()> {
+    let (LocalOnlyWhich { id, group }, on) = match command {
+        LocalOnlyCommand::List => {
+            let result = run(data, &Operation::LocalOnlyList, printer)?;
+            printer.print(&result, || {
+                let line = |row: &Value| format!("{}\t{}", text(row, "kind"), text(row, "id"));
+                rows(&result, "local_only").iter().map(line).collect::<Vec<_>>().join("\n")
+            });
+            return Ok(());
+        }
+        LocalOnlyCommand::Add(which) => (which, true),
+        LocalOnlyCommand::Remove(which) => (which, false),
+    };
+    let result = run(data, &Operation::LocalOnlySet { group, id, on }, printer)?;
+    printer.print(&result, || {
+        let how = if on { "stays on this node" } else { "federates" };
+        format!("{} {how}.", text(&result, "id"))
+    });
+    Ok(())
 }
 
 /// Runs one of them.
@@ -124,6 +147,7 @@ pub(crate) fn run_one(
             let result = run(data, &Operation::QuarantineDrop { domain }, printer)?;
             printer.print(&result, || format!("Dropped {}.", result["dropped"]));
         }
+        FederationCommand::LocalOnly(command) => run_local_only(data, command, printer)?,
         FederationCommand::Group(command) => return run_group(data, command, printer),
         FederationCommand::Proof(ProofCommand::List) => {
             let result = run(data, &Operation::ProofList, printer)?;

@@ -6,13 +6,15 @@ mod group;
 mod hostile;
 mod hostile_home;
 mod media;
+mod policy;
 mod stolen_key;
 mod succession;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testnet::{Client, Node, Result, federated};
+use services::Settings;
+use testnet::{Client, Node, Result, federated_with};
 
 /// Alice at alpha, Bob at beta.
 struct Pair {
@@ -33,7 +35,11 @@ const CHAT_AT_BETA: &str = "si_alice@alpha_example_bob";
 
 impl Pair {
     async fn start() -> Result<Self> {
-        let [alpha, beta] = federated(["alpha.example", "beta.example"]).await?;
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl Fn(&mut Settings)) -> Result<Self> {
+        let [alpha, beta] = federated_with(["alpha.example", "beta.example"], change).await?;
         let alice = alpha.admin().await?.user("alice").await?;
         let bob = beta.admin().await?.user("bob").await?;
         Ok(Self { alpha, beta, alice, bob })

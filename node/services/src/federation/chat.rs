@@ -249,7 +249,7 @@ impl Change<'_, '_> {
         conversation: u64,
         message: &MessageRef,
     ) -> std::result::Result<Option<i64>, Trouble> {
-        if self.local_user(&message.author).is_ok() {
+        if self.own_user(&message.author).is_ok() {
             return Ok(Some(message.author_seq));
         }
         self.user_of(origin, &message.author)?;

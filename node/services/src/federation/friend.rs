@@ -9,7 +9,7 @@ use proto::relation::RespondFriendApplyReq;
 use store::record::Queued;
 use store::schema;
 
-use super::Trouble;
+use super::{Trouble, may_cross};
 use crate::change::Change;
 use crate::error::{Result, ServiceError};
 use crate::friend::{AGREED, BY_APPLICATION, MAX_TEXT_BYTES, REFUSED, WAITING};
@@ -30,6 +30,7 @@ impl Change<'_, '_> {
         ex: &str,
     ) -> Result<()> {
         let Some(domain) = home_of(to) else { return Ok(()) };
+        may_cross(self.tx, from)?;
         let body = FriendRequest {
             from: Some(self.profile_of(from)?),
             to: self.qualified(to)?,
@@ -139,7 +140,7 @@ impl Change<'_, '_> {
     pub(super) fn friend_answer_refused(&mut self, destination: &Domain, queued: &Queued) -> Done {
         let FriendAnswer { from, to, .. } = FriendAnswer::decode(queued.body.clone())?;
         let from = self.user_of(destination, &from)?;
-        let to = self.local_user(&to.unwrap_or_default().user_id)?;
+        let to = self.own_user(&to.unwrap_or_default().user_id)?;
         schema::FRIENDS.delete(self.tx, (&from, &to));
         self.cross_friend_listed(&to, &from)?;
         Ok(())
@@ -157,7 +158,7 @@ impl Change<'_, '_> {
             return Ok(());
         }
         let FriendRequest { from, to, .. } = FriendRequest::decode(queued.body.clone())?;
-        let from = self.local_user(&from.unwrap_or_default().user_id)?;
+        let from = self.own_user(&from.unwrap_or_default().user_id)?;
         let to = self.user_of(destination, &to)?;
         let request = schema::FRIEND_REQUESTS.get(self.tx, (&to, &from))?;
         if request.is_none_or(|request| request.handle_result != WAITING) {

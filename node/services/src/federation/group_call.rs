@@ -12,6 +12,7 @@ use store::schema;
 
 use super::group::info_outbound;
 use super::home::moved;
+use super::{LocalOnly, may_cross};
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -70,6 +71,9 @@ impl Services {
         if is_remote(&caller.user_id) {
             // The caller's node may not know yet where the home is.
             return Err(moved("the group"));
+        }
+        if path != "/group/quit_group" {
+            may_cross(&self.store().view(), &caller.user_id)?;
         }
         let body = border::json_outbound(&json(request)?, own).into_owned();
         if body.len() > MAX_JSON_BYTES {
@@ -165,6 +169,7 @@ impl Services {
             let id = localise(qualified, own)?;
             if let Some(group) = schema::GROUPS.get(&view, &id)?
                 && self.group_home(&view, &id)?.is_none()
+                && !LocalOnly::Group.holds(&view, &id)?
             {
                 infos.push(info_outbound(group.info, own)?.into());
             }

@@ -16,12 +16,12 @@ use store::record::{Queued, RecentSend};
 use store::{Tx, message_log, schema};
 use tokio::sync::oneshot;
 
-use super::Trouble;
 use super::chat::{MAX_MESSAGE_ID_BYTES, refusal_tip};
 use super::group::digest;
 use super::head::check_home;
 use super::home::{MOVED, moved};
 use super::signature::Vouched;
+use super::{Trouble, may_cross};
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -95,6 +95,7 @@ impl Services {
     ) -> Result<SendMsgResp> {
         {
             let view = self.store().view();
+            may_cross(&view, &message.send_id)?;
             // What the log of the group says so far; the home has the last word.
             self.check_group(&view, &message)?;
             check_home(&view, &message.group_id, home)?;

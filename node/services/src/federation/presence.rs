@@ -7,6 +7,7 @@ use proto::federation::{Presence, PresenceRequest, UserPresence, request, respon
 use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
 use tokio::sync::mpsc;
 
+use super::LocalOnly;
 use crate::Services;
 use crate::error::{Result, ServiceError};
 
@@ -110,7 +111,7 @@ impl Services {
         let mut users = Vec::new();
         for user in request.users {
             let id = localise(&user, own)?;
-            if is_remote(&id) {
+            if is_remote(&id) || LocalOnly::User.holds(&self.store().view(), &id)? {
                 continue;
             }
             if request.watch_ms > 0 {

@@ -9,7 +9,7 @@ use proto::sdkws::{UserInfo, UserInfoWithEx};
 use store::record::RemoteUser;
 use store::schema;
 
-use super::Trouble;
+use super::{LocalOnly, Trouble};
 use crate::Services;
 use crate::access::Caller;
 use crate::border;
@@ -99,6 +99,7 @@ impl Services {
             let id = localise(qualified, own)?;
             if let Some(user) = schema::USERS.get(&view, &id)?
                 && !is_remote(&id)
+                && !LocalOnly::User.holds(&view, &id)?
             {
                 profiles.push(profile(qualified.clone(), user));
             }

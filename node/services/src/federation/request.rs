@@ -8,6 +8,7 @@ use proto::qualified::{Domain, home_of, is_remote, localise, qualify};
 use proto::sdkws::MsgData;
 use std::sync::Arc;
 
+use super::LocalOnly;
 use crate::Services;
 use crate::border;
 use crate::change::audience;
@@ -115,6 +116,9 @@ impl Services {
         let (there, here) = (localise(there, own)?, localise(here, own)?);
         if home_of(&there).as_ref() != Some(origin) || is_remote(&here) {
             return Err(ServiceError::args("not users of these nodes"));
+        }
+        if LocalOnly::User.holds(&self.store().view(), &here)? {
+            return Err(ServiceError::not_found(format!("no user {here}")));
         }
         Ok((there, here))
     }

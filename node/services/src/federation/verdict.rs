@@ -15,6 +15,7 @@ use proto::sdkws::MsgData;
 use store::schema;
 use tokio::sync::OwnedMutexGuard;
 
+use super::may_cross;
 use crate::Services;
 use crate::conversation_id::SINGLE;
 use crate::error::{Result, ServiceError};
@@ -105,6 +106,7 @@ impl Services {
         if !schema::USERS.contains(&self.store().view(), from)? {
             return Err(ServiceError::not_found(format!("no user {from}")));
         }
+        may_cross(&self.store().view(), from)?;
         if self.is_taken(pair) {
             return Ok(());
         }

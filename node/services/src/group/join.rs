@@ -118,6 +118,7 @@ impl Change<'_, '_> {
             schema::GROUPS.put(self.tx, group_id, &group);
             return self.tell_entered(group_id, applicant);
         }
+        self.may_enter(group_id, applicant)?;
         let record = GroupRequest {
             handle_result: WAITING,
             req_msg: asked.req_message,

@@ -40,6 +40,7 @@ impl Change<'_, '_> {
             if schema::MEMBERS.contains(self.tx, (group_id, user_id))? {
                 continue;
             }
+            self.may_enter(group_id, user_id)?;
             let record = Member {
                 role_level: newcomer.role_level,
                 joined: self.now,

@@ -217,7 +217,8 @@ impl Services {
                 if schema::BLACKS.contains(view, (receiver, sender))? {
                     return Err(ServiceError::Blocked);
                 }
-                if self.settings().friend_verify
+                let unasked = || self.is_first_contact(view, sender, receiver);
+                if (self.settings().friend_verify || unasked()?)
                     && !schema::FRIENDS.contains(view, (receiver, sender))?
                 {
                     return Err(ServiceError::NotFriend);
@@ -249,6 +250,16 @@ impl Services {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether somebody of another node writes to a user who has to agree to that first.
+    fn is_first_contact(&self, view: &impl Read, sender: &str, receiver: &str) -> Result<bool> {
+        if !self.settings().consent || !is_remote(sender) {
+            return Ok(false);
+        }
+        // They have written to each other before: as friends, or the receiver began.
+        let chat = conversation_id::single(sender, receiver);
+        Ok(!schema::CONVERSATION_HEADS.contains(view, &chat)?)
     }
 
     pub(crate) fn check_group(&self, view: &impl Read, message: &MsgData) -> Result<()> {
