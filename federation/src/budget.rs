@@ -21,6 +21,9 @@ impl Default for Budget {
     }
 }
 
+/// Of so many events one may be refused: those who send what they may not send wait sooner.
+const ONE_REFUSED_OF: u32 = 100;
+
 /// How many seconds' worth may be used at once, after a time of rest.
 const BURST: f64 = 2.0;
 
@@ -50,6 +53,11 @@ impl Bucket {
     fn charge(&mut self, cost: f64) -> Duration {
         self.refill();
         self.level -= cost;
+        self.wait()
+    }
+
+    /// How long it takes until something is left again.
+    fn wait(&self) -> Duration {
         Duration::from_secs_f64((-self.level / self.rate).max(0.0))
     }
 
@@ -68,6 +76,7 @@ impl Bucket {
 #[derive(Debug)]
 pub(crate) struct Spending {
     events: Bucket,
+    refused: Bucket,
     bytes: Bucket,
     requests: Bucket,
 }
@@ -76,6 +85,7 @@ impl Spending {
     pub(crate) fn new(budget: &Budget) -> Self {
         Self {
             events: Bucket::new(budget.events),
+            refused: Bucket::new(budget.events / ONE_REFUSED_OF),
             bytes: Bucket::new(budget.bytes),
             requests: Bucket::new(budget.requests),
         }
@@ -84,6 +94,18 @@ impl Spending {
     /// Charges a batch; returns how long to wait before the next.
     pub(crate) fn batch(&mut self, events: usize, bytes: usize) -> Duration {
         self.events.charge(events as f64).max(self.bytes.charge(bytes as f64))
+    }
+
+    /// Charges events that were refused; returns how long to wait before the next batch.
+    pub(crate) fn refused(&mut self, events: usize) -> Duration {
+        self.refused.charge(events as f64)
+    }
+
+    /// How long to wait before the next batch.
+    pub(crate) fn wait(&mut self) -> Duration {
+        let buckets = [&mut self.events, &mut self.refused, &mut self.bytes];
+        let waits = buckets.into_iter().map(|bucket| bucket.charge(0.0));
+        waits.max().unwrap_or_default()
     }
 
     /// Whether one more request may be answered.
@@ -107,5 +129,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(spending.batch(200, 1_000), Duration::ZERO);
         assert_eq!((0..30).filter(|_| spending.request()).count(), 20);
+        assert_eq!(spending.refused(3), Duration::from_secs(1));
+        assert_eq!(spending.wait(), Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(spending.wait(), Duration::ZERO);
     }
 }

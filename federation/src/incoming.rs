@@ -130,9 +130,10 @@ impl Greeted {
         let mut applying = FuturesOrdered::new();
         let mut refusals: Vec<Refusal> = Vec::new();
         // Over its budget: until then nothing is read.
-        let rest = tokio::time::sleep(Duration::ZERO);
+        let has_to_wait = peer.has_to_wait();
+        let rest = tokio::time::sleep(has_to_wait);
         tokio::pin!(rest);
-        let mut rests = false;
+        let mut rests = !has_to_wait.is_zero();
         loop {
             tokio::select! {
                 () = &mut rest, if rests => rests = false,
@@ -168,6 +169,12 @@ impl Greeted {
                     let applied = applied?;
                     for refusal in &applied {
                         peer.refused_here(refusal.code);
+                    }
+                    if !applied.is_empty() {
+                        let wait = peer.charge_refused(applied.len());
+                        rests |= !wait.is_zero();
+                        let until = rest.deadline().max(tokio::time::Instant::now() + wait);
+                        rest.as_mut().reset(until);
                     }
                     refusals.extend(applied);
                     if ACKNOWLEDGES_FIRST {

@@ -108,6 +108,21 @@ impl Peer {
     /// Charges a batch to its budget; returns how long it has to wait before the next.
     pub(crate) fn charge(&self, events: usize, bytes: usize) -> Duration {
         let wait = self.spending.lock().batch(events, bytes);
+        self.waits(wait)
+    }
+
+    /// The same for events that were refused.
+    pub(crate) fn charge_refused(&self, events: usize) -> Duration {
+        let wait = self.spending.lock().refused(events);
+        self.waits(wait)
+    }
+
+    /// How long it has to wait before its first batch on a new link.
+    pub(crate) fn has_to_wait(&self) -> Duration {
+        self.spending.lock().wait()
+    }
+
+    fn waits(&self, wait: Duration) -> Duration {
         if !wait.is_zero() {
             self.throttled.fetch_add(1, Ordering::Relaxed);
         }

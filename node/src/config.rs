@@ -170,7 +170,8 @@ config! {
         trust_first_use: bool = false,
         /// Authorities, in PEM, that may vouch for the HTTPS of other domains; empty: the system's.
         ca: PathBuf = PathBuf::new(),
-        /// Events of one other node that are applied in a second; the others wait.
+        /// Events of one other node that are applied in a second; the others wait. Of a hundred, one
+        /// may be refused.
         events_per_second: u32 = 20_000,
         /// Bytes of events of one other node in a second.
         event_bytes_per_second: u32 = 33_554_432,
