@@ -53,11 +53,6 @@ impl Bucket {
     fn charge(&mut self, cost: f64) -> Duration {
         self.refill();
         self.level -= cost;
-        self.wait()
-    }
-
-    /// How long it takes until something is left again.
-    fn wait(&self) -> Duration {
         Duration::from_secs_f64((-self.level / self.rate).max(0.0))
     }
 

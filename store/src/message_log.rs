@@ -205,11 +205,7 @@ impl Tx<'_> {
             tail.recent.push_back(print, seq, send_time);
             self.tails.remembered += 1;
         }
-        let mut message = append.message;
-        put_int(&mut message, SEQ, seq);
-        put_int(&mut message, SEND_TIME, send_time);
-        let message = Bytes::from(message);
-        MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
+        let message = self.put_message(number, seq, send_time, append.message);
         self.appended_to.push(append.conversation);
         let repeated = false;
         Ok(Appended { conversation: number, seq, send_time, message, repeated, first })
@@ -265,11 +261,7 @@ impl Tx<'_> {
         let before = rows.next().transpose()?.map_or(0, |(_, before)| before.send_time);
         drop(rows);
         let send_time = send_time.max(before + 1);
-        let mut message = append.message;
-        put_int(&mut message, SEQ, seq);
-        put_int(&mut message, SEND_TIME, send_time);
-        let message = Bytes::from(message);
-        MESSAGES.put_raw(self, key, message.clone());
+        let message = self.put_message(head.number, seq, send_time, append.message);
         self.appended_to.push(conversation);
         let (conversation, repeated) = (head.number, false);
         Ok(Some(Appended { conversation, seq, send_time, message, repeated, first }))
@@ -326,10 +318,23 @@ impl Tx<'_> {
     }
 
     /// Keeps an older message that was fetched from its home node.
-    pub fn put_fetched(&mut self, number: u64, seq: i64, send_time: i64, mut message: Vec<u8>) {
+    pub fn put_fetched(&mut self, number: u64, seq: i64, send_time: i64, message: Vec<u8>) {
+        self.put_message(number, seq, send_time, message);
+    }
+
+    /// Stores an encoded message with its seq and send time; returns it as stored.
+    fn put_message(
+        &mut self,
+        number: u64,
+        seq: i64,
+        send_time: i64,
+        mut message: Vec<u8>,
+    ) -> Bytes {
         put_int(&mut message, SEQ, seq);
         put_int(&mut message, SEND_TIME, send_time);
-        MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.into());
+        let message = Bytes::from(message);
+        MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
+        message
     }
 
     fn load_tail(&mut self, append: &Append) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::organisations::elsewhere;
 use crate::{Admin, Client, Rest, Result, SECRET, Wire, text_message};
 
 /// Name of the image, as in compose.yaml.
@@ -22,7 +23,7 @@ const API: usize = 12_000;
 const WS: usize = 13_000;
 /// Time for something to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The container's default command, in the image.
+/// What the image and the containers are made from.
 const DOCKERFILE: &str = include_str!("../docker/Dockerfile");
 const COMPOSE: &str = include_str!("../docker/compose.yaml");
 
@@ -140,7 +141,7 @@ impl Docker {
         }
         for name in NAMES {
             for (other, key) in NAMES.iter().zip(&keys).filter(|(other, _)| **other != name) {
-                let (domain, address) = (format!("{other}.example"), address(other));
+                let (domain, address) = (domain(other), address(other));
                 let words = ["federation", "pin", &domain, key, &address];
                 self.command(name, &words).await?;
             }
@@ -182,6 +183,10 @@ impl Docker {
     }
 }
 
+fn domain(name: &str) -> String {
+    format!("{name}.example")
+}
+
 /// Where a node is for those who share a network with it.
 fn address(name: &str) -> String {
     format!("/dns/{name}/udp/10003/quic-v1")
@@ -196,7 +201,7 @@ async fn user(at: usize) -> Result<Client> {
 
 /// The ID of something of one organisation for clients of another.
 fn form(id: &str, home: usize, at: usize) -> String {
-    if home == at { id.to_owned() } else { format!("{id}@{}_example", NAMES[home]) }
+    if home == at { id.to_owned() } else { elsewhere(id, &domain(NAMES[home])) }
 }
 
 async fn chat(users: &[Client], from: usize, to: usize) -> Result {

@@ -21,7 +21,7 @@ use proto::sdkws::MsgData;
 use serde_json::json;
 
 use crate::network::Network;
-use crate::organisations::{Organisation, Place, federation};
+use crate::organisations::{Organisation, Place, elsewhere, federation};
 use crate::{Client, Result, Wire};
 
 /// Port of the nodes for each other.
@@ -253,7 +253,7 @@ impl World {
 
     /// The user whom the user of node `at` writes to.
     fn peer(&self, at: usize) -> String {
-        format!("u@{}", self.nodes[1 - at].domain.replace('.', "_"))
+        elsewhere("u", &self.nodes[1 - at].domain)
     }
 
     /// Packets that came to the routers from each other and were let in.

@@ -92,6 +92,11 @@ impl Organisation {
     }
 }
 
+/// An ID as clients of other nodes see it.
+pub(crate) fn elsewhere(id: &str, domain: &str) -> String {
+    format!("{id}@{}", domain.replace('.', "_"))
+}
+
 /// Runs `entente federation …` on the data of a node.
 pub(crate) async fn federation(node: &Process, words: &[&str]) -> Result<Value> {
     run(node, "federation", words).await

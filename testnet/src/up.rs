@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::Result;
 use crate::link::{self, Faults, Link};
+use crate::organisations::elsewhere;
 use crate::rest::Client;
 use organisation::Organisation;
 
@@ -204,8 +205,7 @@ impl Testnet {
         if home == at {
             return client.user_id.clone();
         }
-        let domain = self.organisations[home].domain().replace('.', "_");
-        format!("{}@{domain}", client.user_id)
+        elsewhere(&client.user_id, self.organisations[home].domain())
     }
 
     /// Sends a message from the first organisation to the second and waits until it is there.

@@ -202,22 +202,27 @@ impl<'tx> Change<'_, 'tx> {
         self.deliver(Delivery::Reply(reply, Box::new(response)));
     }
 
+    /// A message as its log takes it; `once`: it is recognised when it comes again.
+    fn record_of(&self, message: &MsgData, once: bool) -> Append {
+        let (conversation, head) = conversation_id::of_message(message);
+        let body = MsgData { seq: 0, send_time: 0, ..message.clone() };
+        Append {
+            conversation,
+            head,
+            message: body.encode_to_vec(),
+            now: if message.send_time == 0 { self.now } else { message.send_time },
+            repeat: (once && !message.client_msg_id.is_empty())
+                .then(|| (message.send_id.clone(), message.client_msg_id.clone())),
+        }
+    }
+
     /// Stores a message at the end of its conversation, which its first message creates.
     ///
     /// `once` refuses to store the same clientMsgID of the same sender twice.
     pub(crate) fn append(&mut self, message: &MsgData, once: bool) -> Result<Appended> {
-        let (conversation, head) = conversation_id::of_message(message);
+        let append = self.record_of(message, once);
+        let conversation = append.conversation.clone();
         let stream = conversation_id::is_stream(&conversation);
-        let now = if message.send_time == 0 { self.now } else { message.send_time };
-        let body = MsgData { seq: 0, send_time: 0, ..message.clone() };
-        let append = Append {
-            conversation: conversation.clone(),
-            head,
-            message: body.encode_to_vec(),
-            now,
-            repeat: (once && !message.client_msg_id.is_empty())
-                .then(|| (message.send_id.clone(), message.client_msg_id.clone())),
-        };
         let appended = self.tx.append(append).map_err(|error| match error {
             StoreError::ConversationTaken(id) => taken(&id),
             other => other.into(),
@@ -235,17 +240,10 @@ impl<'tx> Change<'_, 'tx> {
     /// Stores a message under the seq that it had before this node was restored; false: that seq is
     /// none that was lost.
     pub(crate) fn put_back(&mut self, message: &MsgData, seq: i64) -> Result<bool> {
-        let (conversation, head) = conversation_id::of_message(message);
-        let send_time = message.send_time;
-        let body = MsgData { seq: 0, send_time: 0, ..message.clone() };
-        let append = Append {
-            conversation: conversation.clone(),
-            head,
-            message: body.encode_to_vec(),
-            now: send_time,
-            repeat: Some((message.send_id.clone(), message.client_msg_id.clone())),
-        };
-        let Some(put_back) = self.tx.put_back(append, seq, send_time)? else { return Ok(false) };
+        let append = self.record_of(message, true);
+        let conversation = append.conversation.clone();
+        let put_back = self.tx.put_back(append, seq, message.send_time)?;
+        let Some(put_back) = put_back else { return Ok(false) };
         if put_back.first {
             self.begin_conversation(message, &conversation)?;
         }

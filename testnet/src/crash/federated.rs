@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::Report;
 use crate::link::Link;
-use crate::organisations::{ELSEWHERE, Organisation, federation};
+use crate::organisations::{ELSEWHERE, Organisation, elsewhere, federation};
 use crate::random::Random;
 use crate::{Client, Process, Result, Wire, text_message};
 
@@ -119,7 +119,7 @@ impl World {
         if home == at {
             return id.to_owned();
         }
-        format!("{id}@{}", self.domains[home].replace('.', "_"))
+        elsewhere(id, &self.domains[home])
     }
 
     async fn make_group(&mut self) -> Result {

@@ -24,7 +24,7 @@ use super::text::Texts;
 use super::{group, pacer, population, pull};
 use crate::Result;
 use crate::link::Link;
-use crate::organisations::{ELSEWHERE, Organisation, federation};
+use crate::organisations::{ELSEWHERE, Organisation, elsewhere, federation};
 use crate::upload::upload;
 
 /// Messages a second at which latencies are compared.
@@ -60,11 +60,6 @@ pub(super) struct Sides<'a> {
     forth: Arc<Link>,
     options: &'a Options,
     progress: &'a ProgressBar,
-}
-
-/// An ID as clients of other nodes see it.
-pub(super) fn elsewhere(id: &str, domain: &str) -> String {
-    format!("{id}@{}", domain.replace('.', "_"))
 }
 
 /// Runs everything, one after the other, on two nodes.

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::between::elsewhere;
 use super::chat::connect;
 use super::drive::{Outcome, Pace, Shared, Sizes, Work, drive};
 use super::openim::{Client, Login};
@@ -19,6 +18,7 @@ use super::text::Texts;
 use super::windows::Window;
 use super::{pacer, run};
 use crate::Result;
+use crate::organisations::elsewhere;
 
 /// Pairs at work.
 pub(crate) struct Steady {

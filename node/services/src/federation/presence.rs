@@ -108,10 +108,11 @@ impl Services {
             return Err(ServiceError::args("too many users"));
         }
         let until = self.now() + request.watch_ms.clamp(0, WATCH_MS);
+        let view = self.store().view();
         let mut users = Vec::new();
         for user in request.users {
             let id = localise(&user, own)?;
-            if is_remote(&id) || LocalOnly::User.holds(&self.store().view(), &id)? {
+            if is_remote(&id) || LocalOnly::User.holds(&view, &id)? {
                 continue;
             }
             if request.watch_ms > 0 {

@@ -103,10 +103,13 @@ impl Services {
         let (Some(own), Some(domain)) = (self.domain(), home_of(to)) else {
             return Err(ServiceError::not_found(format!("no user {to}")));
         };
-        if !schema::USERS.contains(&self.store().view(), from)? {
-            return Err(ServiceError::not_found(format!("no user {from}")));
+        {
+            let view = self.store().view();
+            if !schema::USERS.contains(&view, from)? {
+                return Err(ServiceError::not_found(format!("no user {from}")));
+            }
+            may_cross(&view, from)?;
         }
-        may_cross(&self.store().view(), from)?;
         if self.is_taken(pair) {
             return Ok(());
         }
