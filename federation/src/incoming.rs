@@ -1,7 +1,7 @@
 //! The receiving end of a stream of events.
 //!
 //! A batch is checked (signature, audience, place in the stream) before its events are looked at,
-//! applied in one transaction together with the cursor, and acknowledged once that is durable.
+//! applied in transactions that move the cursor too, and acknowledged once those are durable.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,11 @@ use proto::federation::{
     Ack, Batch, BatchPayload, Bye, ByeCode, Event, Frame, Hello, Refusal, Welcome, frame,
 };
 use store::record::Cursor;
-use store::{StoreError, Tx, outbox};
+use store::{StoreError, fault, outbox};
 
 use crate::frame::{Frames, MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
 use crate::peer::Peer;
+use crate::rules::Begin;
 use crate::shared::Shared;
 use crate::signed::{Use, verify};
 use crate::transport::Incoming;
@@ -25,22 +26,30 @@ use crate::{Domain, FederationError, PublicKey, VERSION};
 
 /// Most events in one batch.
 const MAX_EVENTS: usize = 4_096;
-/// Acknowledges what is not durable: a fault that `testnet simulate` must notice.
-const ACKNOWLEDGES_FIRST: bool = cfg!(feature = "acknowledge-before-commit");
-/// Moves the cursor apart from what it counts: another one.
-const MOVES_CURSOR_FIRST: bool = cfg!(feature = "cursor-apart");
 /// Time in which a fault can show.
 const FAULT_SHOWS: Duration = Duration::from_millis(50);
-#[cfg(all(
-    any(feature = "acknowledge-before-commit", feature = "cursor-apart"),
-    not(debug_assertions)
-))]
-compile_error!("these features lose events; they are for debug builds of the test suite");
-
 /// Largest place in a stream.
 const MAX_SEQ: u64 = u64::MAX / 2;
 /// Batches that are being applied; the link waits beyond them.
 const UNDER_WAY: usize = 4;
+
+/// Faults that `testnet simulate` must notice.
+#[derive(Clone, Copy)]
+struct Faults {
+    /// Acknowledges what is not durable.
+    acknowledges_first: bool,
+    /// Moves the cursor apart from what it counts.
+    moves_cursor_first: bool,
+}
+
+impl Faults {
+    fn chosen() -> Self {
+        Self {
+            acknowledges_first: fault::is_on("acknowledge-before-commit"),
+            moves_cursor_first: fault::is_on("cursor-apart"),
+        }
+    }
+}
 
 /// Serves one link of the events lane until it ends.
 pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(), FederationError> {
@@ -126,6 +135,7 @@ impl Greeted {
         mut frames: impl Stream<Item = std::io::Result<bytes::BytesMut>> + Unpin,
         peer: &Peer,
     ) -> Result<(), FederationError> {
+        let faults = Faults::chosen();
         let mut taken = self.cursor.seq;
         let mut applying = FuturesOrdered::new();
         let mut refusals: Vec<Refusal> = Vec::new();
@@ -149,17 +159,17 @@ impl Greeted {
                     taken = last;
                     peer.received.fetch_add(events.len() as u64, Ordering::Relaxed);
                     let numbered: Vec<_> = (payload.first_seq..).zip(events).collect();
-                    let begin = self.begin(payload.epoch, payload.first_seq, last);
-                    if ACKNOWLEDGES_FIRST {
+                    let begin = self.begin(payload.epoch, faults);
+                    if faults.acknowledges_first {
                         let ack = Ack { seq: last, refusals: Vec::new() };
                         sink.send(encode(&Frame { body: Some(frame::Body::Ack(ack)) })).await?;
                     }
-                    if MOVES_CURSOR_FIRST {
+                    if faults.moves_cursor_first {
                         self.move_cursor(payload.epoch, last).await?;
                     }
-                    let applied = self.shared.rules.apply(&self.origin, numbered, Box::new(begin));
+                    let applied = self.shared.rules.apply(&self.origin, numbered, begin);
                     applying.push_back(async move {
-                        if ACKNOWLEDGES_FIRST || MOVES_CURSOR_FIRST {
+                        if faults.acknowledges_first || faults.moves_cursor_first {
                             tokio::time::sleep(FAULT_SHOWS).await;
                         }
                         (last, applied.await)
@@ -177,7 +187,7 @@ impl Greeted {
                         rest.as_mut().reset(until);
                     }
                     refusals.extend(applied);
-                    if ACKNOWLEDGES_FIRST {
+                    if faults.acknowledges_first {
                         continue;
                     }
                     let ack = Ack { seq: last, refusals: std::mem::take(&mut refusals) };
@@ -243,15 +253,10 @@ impl Greeted {
         moved.await
     }
 
-    /// What begins the transaction: nothing is applied twice, and nothing is left out.
-    fn begin(
-        &self,
-        epoch: u64,
-        first_seq: u64,
-        last: u64,
-    ) -> impl FnOnce(&mut Tx<'_>) -> Result<u64, StoreError> + Send + 'static {
+    /// What begins a transaction: nothing is applied twice, and nothing is left out.
+    fn begin(&self, epoch: u64, faults: Faults) -> Begin {
         let (origin, start) = (self.origin.clone(), self.cursor);
-        move |tx| {
+        Arc::new(move |tx, first_seq, last| {
             let durable = outbox::cursor(tx, origin.as_str())?;
             let durable = if durable.epoch == start.epoch && durable.seq >= start.seq {
                 durable
@@ -262,8 +267,8 @@ impl Greeted {
                 return Err(StoreError::Engine(format!("events of {origin} are out of order")));
             }
             tx.advance(origin.as_str(), Cursor { epoch, seq: durable.seq.max(last) });
-            Ok(if MOVES_CURSOR_FIRST { first_seq - 1 } else { durable.seq })
-        }
+            Ok(if faults.moves_cursor_first { first_seq - 1 } else { durable.seq })
+        })
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use proto::federation::{Event, MediaAnswer, MediaRequest, Refusal, Response, request};
 use store::record::Queued;
@@ -6,9 +8,9 @@ use tokio::io::AsyncRead;
 
 use crate::Domain;
 
-/// Begins the transaction that applies a batch: moves the cursor and returns up to where in the
-/// stream events were applied before.
-pub type Begin = Box<dyn FnOnce(&mut Tx<'_>) -> Result<u64, StoreError> + Send>;
+/// Begins a transaction that applies events, given the places of the first and the last of them in
+/// the stream: moves the cursor and returns up to where events were applied before.
+pub type Begin = Arc<dyn Fn(&mut Tx<'_>, u64, u64) -> Result<u64, StoreError> + Send + Sync>;
 
 /// The bytes of content.
 pub type Content = Box<dyn AsyncRead + Send + Unpin>;
@@ -21,7 +23,7 @@ pub trait Rules: Send + Sync + 'static {
     /// Ends a batch of events that were written out.
     fn seal(&self, events: &mut [Event]);
 
-    /// Applies events of `origin`, each with its place in the stream, in one transaction, which
+    /// Applies events of `origin`, each with its place in the stream, in order, in transactions that
     /// `begin` begins; returns those that the rules refuse. Calls for one origin take effect in the
     /// order in which they are made, whenever their futures are polled.
     fn apply(

@@ -16,7 +16,7 @@ use services::Services;
 use services::environment::Clock;
 use services::federation::{BoxFuture, Judgement, OtherNodes, Purpose};
 use store::record::Queued;
-use store::{StoreError, View};
+use store::{StoreError, Tx, View};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,7 @@ impl Rules for RulesOf {
         begin: Begin,
     ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>> {
         let (origin, turn) = (origin.clone(), self.0.turn(origin));
+        let begin = move |tx: &mut Tx<'_>, first, last| begin(tx, first, last);
         Box::pin(async move { self.0.apply_events(&origin, turn, events, begin).await })
     }
 

@@ -94,9 +94,9 @@ mod tests {
 
     /// Serves `body` once over TLS; returns the certificate in PEM and the address.
     fn serve_once(body: Vec<u8>) -> anyhow::Result<(String, SocketAddr)> {
-        let CertifiedKey { cert, signing_key } =
+        let CertifiedKey { cert, key_pair } =
             generate_simple_self_signed(["beta.example".to_owned()])?;
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_pair.serialize_der()));
         let config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)?;

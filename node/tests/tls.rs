@@ -33,11 +33,11 @@ async fn scene() -> Result<Scene> {
     let mut process = Process::builder(PROGRAM).start().await?;
     process.admin().await?.register(&["alice"]).await?;
     process.stop().await?;
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()])?;
+    let CertifiedKey { cert, key_pair } = generate_simple_self_signed(["localhost".to_owned()])?;
     let certificate = process.scratch().join("certificate.pem");
     let key = process.scratch().join("key.pem");
     std::fs::write(&certificate, cert.pem())?;
-    std::fs::write(&key, signing_key.serialize_pem())?;
+    std::fs::write(&key, key_pair.serialize_pem())?;
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -133,7 +133,7 @@ async fn both_ports_speak_tls() -> Result {
 async fn a_key_that_does_not_fit_is_refused_at_the_start() -> Result {
     let scene = scene().await?;
     let other = generate_simple_self_signed(["localhost".to_owned()])?;
-    std::fs::write(&scene.key, other.signing_key.serialize_pem())?;
+    std::fs::write(&scene.key, other.key_pair.serialize_pem())?;
     for broken in [false, true] {
         if broken {
             std::fs::write(&scene.key, "no key")?;

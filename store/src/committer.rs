@@ -2,29 +2,29 @@
 //!
 //! It takes what waits in the queue, runs the transactions one after the other over a common layer
 //! of changes, applies that layer as one batch, syncs once and only then answers. A lone
-//! transaction is committed at once; many share a sync.
+//! transaction is committed at once; many share a sync. What stands behind gets a share of each
+//! commit, so that nobody waits long for it, and it for nobody.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use crate::engine::Batch;
 use crate::message_log::Tails;
 use crate::store::Shared;
 use crate::transaction::AfterCommit;
-use crate::{StoreError, Tx};
+use crate::waiting::{Place, Queued, Waiting};
+use crate::{StoreError, Tx, fault};
 
 /// Transactions in one commit.
 const MAX_JOBS: usize = 512;
 /// Keys changed by one commit, after which no further transaction joins.
 const MAX_CHANGES: usize = 8_192;
-
-/// Answers come before the sync: the fault that `testnet power-cut` must notice.
-const BROKEN_ORDER: bool = cfg!(feature = "acknowledge-before-sync");
-#[cfg(all(feature = "acknowledge-before-sync", not(debug_assertions)))]
-compile_error!("acknowledge-before-sync loses data; it is for debug builds of the test suite");
+/// Time in a commit for transactions that stand behind: where others share it, and where they are
+/// alone, but others may come.
+const BEHIND_OTHERS: Duration = Duration::from_millis(2);
+const BEHIND_ALONE: Duration = Duration::from_millis(10);
 
 /// A transaction and its caller.
 pub(crate) trait Job: Send {
@@ -36,14 +36,44 @@ pub(crate) trait Job: Send {
 
 pub(crate) struct Committer {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) jobs: mpsc::UnboundedReceiver<Box<dyn Job>>,
+    pub(crate) jobs: Waiting,
     pub(crate) tails: Tails,
     pub(crate) reserve_bytes: u64,
+    /// Answers come before the sync: a fault that `testnet power-cut` must notice.
+    pub(crate) answers_first: bool,
+}
+
+/// Whether the fault is on that [`Committer::answers_first`] stands for.
+pub(crate) fn answers_first() -> bool {
+    fault::is_on("acknowledge-before-sync")
+}
+
+/// What a commit has room for.
+#[derive(Default)]
+struct Share {
+    /// Somebody else is in it.
+    others: bool,
+    /// Time taken by transactions that stand behind.
+    behind: Duration,
+}
+
+impl Share {
+    fn note(&mut self, place: Place, took: Duration) {
+        match place {
+            Place::Next => self.others = true,
+            Place::Behind => self.behind += took.max(Duration::from_nanos(1)),
+        }
+    }
+
+    /// Whether one more that stands behind may join.
+    fn is_left(&self) -> bool {
+        self.behind < if self.others { BEHIND_OTHERS } else { BEHIND_ALONE }
+    }
 }
 
 impl Committer {
     pub(crate) fn run(mut self) {
-        while let Some(first) = self.jobs.blocking_recv() {
+        while let Some(first) = self.jobs.wait() {
             if let Err(error) = self.commit(first) {
                 // What the engine holds now is unknown; readers keep the last durable state.
                 tracing::error!(%error, "the store no longer accepts changes");
@@ -51,37 +81,42 @@ impl Committer {
             }
         }
         self.jobs.close();
-        while let Ok(job) = self.jobs.try_recv() {
+        while let Some((_, job)) = self.jobs.take(true) {
             job.finish(Err(StoreError::Closed));
         }
     }
 
     /// Runs what waits, on the thread of the caller.
     pub(crate) fn run_waiting(&mut self) {
-        while let Ok(job) = self.jobs.try_recv() {
-            if let Err(error) = self.commit(job) {
+        while let Some(first) = self.jobs.take(true) {
+            if let Err(error) = self.commit(first) {
                 tracing::error!(%error, "the store no longer accepts changes");
                 self.jobs.close();
             }
         }
     }
 
-    fn commit(&mut self, first: Box<dyn Job>) -> Result<(), StoreError> {
+    fn commit(&mut self, first: Queued) -> Result<(), StoreError> {
         if let Some(available) = self.shared.engine.available_bytes()
             && available < self.reserve_bytes
         {
-            first.finish(Err(StoreError::DiskFull { available, reserve: self.reserve_bytes }));
+            first.1.finish(Err(StoreError::DiskFull { available, reserve: self.reserve_bytes }));
             return Ok(());
         }
         let mut changes = Batch::new();
         let mut waiting: Vec<(Box<dyn Job>, Result<(), StoreError>)> = Vec::new();
         let mut after: Vec<AfterCommit> = Vec::new();
+        let mut share = Share::default();
         let mut next = Some(first);
-        while let Some(mut job) = next {
+        while let Some((place, mut job)) = next {
+            let began = Instant::now();
             let outcome = self.try_job(job.as_mut(), &mut changes, &mut after);
+            share.note(place, began.elapsed());
             waiting.push((job, outcome));
             next = if waiting.len() < MAX_JOBS && changes.len() < MAX_CHANGES {
-                self.jobs.try_recv().ok()
+                self.jobs.take(share.is_left())
+            } else if share.behind.is_zero() {
+                self.jobs.take_behind()
             } else {
                 None
             };
@@ -98,7 +133,7 @@ impl Committer {
                 for (job, outcome) in waiting {
                     job.finish(outcome);
                 }
-                if BROKEN_ORDER { self.shared.engine.sync() } else { Ok(()) }
+                if self.answers_first { self.shared.engine.sync() } else { Ok(()) }
             }
             Err(error) => {
                 for (job, _) in waiting {
@@ -143,7 +178,7 @@ impl Committer {
         let durable = Arc::clone(&self.shared.durable.read());
         let after = durable.follow(replaced)?;
         engine.apply(&changes)?;
-        if !BROKEN_ORDER {
+        if !self.answers_first {
             engine.sync()?;
         }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);

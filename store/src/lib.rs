@@ -8,6 +8,7 @@ pub mod backup;
 mod committer;
 pub mod engine;
 mod error;
+pub mod fault;
 pub mod group_log;
 mod history;
 pub mod key;
@@ -22,6 +23,7 @@ mod transaction;
 pub mod verify;
 pub mod version_log;
 mod view;
+mod waiting;
 
 pub use engine::Direction;
 pub use error::StoreError;

@@ -6,7 +6,8 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::committer::{Committer, Job};
+use crate::committer::{self, Committer, Job};
+use crate::waiting::{Place, Queued, Waiting};
 use crate::engine::{Batch, Direction, Engine};
 use crate::history::State;
 use crate::message_log::Tails;
@@ -53,7 +54,7 @@ pub(crate) struct Shared {
 
 /// Without a bound: whoever adds to the queue waits for the answer, so it never holds more than
 /// there are callers; and with one, callers who wait for room would lose their order.
-type Jobs = mpsc::UnboundedSender<Box<dyn Job>>;
+type Jobs = mpsc::UnboundedSender<Queued>;
 
 /// The data of one node. Cheap to clone.
 #[derive(Clone)]
@@ -82,9 +83,10 @@ impl Store {
         let (sender, jobs) = mpsc::unbounded_channel();
         let committer = Committer {
             shared: Arc::clone(&shared),
-            jobs,
+            jobs: Waiting::new(jobs),
             tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages, skipped),
             reserve_bytes: options.reserve_bytes,
+            answers_first: committer::answers_first(),
         };
         let jobs = Arc::new(RwLock::new(Some(sender)));
         if options.inline {
@@ -126,17 +128,24 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let (done, answer) = oneshot::channel();
-        let job = Transaction { transaction: Some(transaction), result: None, done };
-        let Some(jobs) = self.jobs() else { return Err(StoreError::Closed.into()) };
-        if jobs.send(Box::new(job)).is_err() {
-            return Err(StoreError::Closed.into());
-        }
-        drop(jobs);
-        if let Some(committer) = &self.inline {
-            committer.lock().run_waiting();
-        }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        answer(self.queue(Place::Next, transaction)?).await
+    }
+
+    /// As [`transact`](Self::transact), but behind its transactions: these wait for a few
+    /// milliseconds of such work at most.
+    ///
+    /// It is queued at the call, not when the future is polled; what is queued so runs in order.
+    pub fn transact_behind<T, E, F>(
+        &self,
+        transaction: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<T, E, F>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let queued = self.queue(Place::Behind, transaction);
+        async move { answer(queued?).await }
     }
 
     /// As [`transact`](Self::transact), for threads outside the async runtime.
@@ -146,14 +155,28 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let queued = self.queue(Place::Next, transaction)?;
+        queued.blocking_recv().unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// Queues a transaction, or runs it at once where the committer has no thread.
+    fn queue<T, E, F>(&self, place: Place, transaction: F) -> Result<Answer<T, E>, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let (done, answer) = oneshot::channel();
         let job = Transaction { transaction: Some(transaction), result: None, done };
         let Some(jobs) = self.jobs() else { return Err(StoreError::Closed.into()) };
-        if jobs.send(Box::new(job)).is_err() {
+        if jobs.send((place, Box::new(job))).is_err() {
             return Err(StoreError::Closed.into());
         }
         drop(jobs);
-        answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        if let Some(committer) = &self.inline {
+            committer.lock().run_waiting();
+        }
+        Ok(answer)
     }
 
     fn jobs(&self) -> Option<Jobs> {
@@ -210,6 +233,13 @@ fn prepare(shared: &Shared, options: &Options) -> Result<([u8; 16], i64), StoreE
     shared.engine.apply(&changes)?;
     shared.engine.sync()?;
     Ok((options.salt, 0))
+}
+
+/// What a transaction came to.
+type Answer<T, E> = oneshot::Receiver<Result<T, E>>;
+
+async fn answer<T, E: From<StoreError>>(answer: Answer<T, E>) -> Result<T, E> {
+    answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
 }
 
 struct Transaction<F, T, E> {

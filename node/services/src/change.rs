@@ -39,31 +39,53 @@ impl Services {
         F: FnOnce(&mut Change<'_, '_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.store().transact(self.transaction(caller, work)).await
+    }
+
+    /// As [`change`](Self::change), behind what users of this node do; queued at the call.
+    pub(crate) fn change_behind<T, F>(
+        &self,
+        caller: &Caller,
+        work: F,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        F: FnOnce(&mut Change<'_, '_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store().transact_behind(self.transaction(caller, work))
+    }
+
+    fn transaction<T, F>(
+        &self,
+        caller: &Caller,
+        work: F,
+    ) -> impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static + use<T, F>
+    where
+        F: FnOnce(&mut Change<'_, '_>) -> Result<T> + Send + 'static,
+    {
         let services = self.clone();
         let caller = caller.clone();
         let now = self.now();
-        self.store()
-            .transact(move |tx| {
-                let mut change = Change {
-                    tx,
-                    services: &services,
-                    caller: &caller,
-                    now,
-                    deliveries: Vec::new(),
-                    crossings: services.domain().map(|_| BTreeMap::new()),
-                    failed: None,
-                };
-                let answer = work(&mut change)?;
-                if let Some(error) = change.failed.take() {
-                    return Err(error);
-                }
-                change.cross_groups()?;
-                let deliveries = std::mem::take(&mut change.deliveries);
-                let outbox = services.inner.outbox.clone();
-                tx.after_commit(move || outbox.after_commit(deliveries));
-                Ok(answer)
-            })
-            .await
+        move |tx| {
+            let mut change = Change {
+                tx,
+                services: &services,
+                caller: &caller,
+                now,
+                deliveries: Vec::new(),
+                crossings: services.domain().map(|_| BTreeMap::new()),
+                failed: None,
+            };
+            let answer = work(&mut change)?;
+            if let Some(error) = change.failed.take() {
+                return Err(error);
+            }
+            change.cross_groups()?;
+            let deliveries = std::mem::take(&mut change.deliveries);
+            let outbox = services.inner.outbox.clone();
+            tx.after_commit(move || outbox.after_commit(deliveries));
+            Ok(answer)
+        }
     }
 }
 

@@ -29,9 +29,12 @@ mod succession;
 mod verdict;
 mod waiting;
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::TryFutureExt as _;
+use futures_util::future::try_join_all;
 use prost::Message;
 use proto::federation::{
     Event, EventKind, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument,
@@ -59,12 +62,16 @@ pub use local_only::LocalOnly;
 pub(crate) use local_only::may_cross;
 pub(crate) use media::Fetching;
 pub(crate) use members::FetchingMembers;
+use order::Over;
 pub use order::Turn;
 pub(crate) use order::Turns;
 pub(crate) use signature::Vouched;
 pub use signature::{Judgement, Purpose};
 pub use succession::TakenOver;
 pub(crate) use verdict::Verdicts;
+
+/// Events of another node in one transaction: no user of this one waits for more.
+const EVENTS_AT_ONCE: usize = 32;
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -257,30 +264,60 @@ impl Services {
         }
     }
 
-    /// Applies events of the node of `origin`, each with its place in the stream, in one
-    /// transaction; returns those that the rules refuse. What cannot be understood goes into
-    /// quarantine.
+    /// Applies events of the node of `origin`, each with its place in the stream, in order; returns
+    /// those that the rules refuse. What cannot be understood goes into quarantine.
     ///
-    /// `begin` begins the transaction and returns up to where events were applied before. `turn` is
-    /// the place of the events among those of the node.
+    /// `begin` begins a transaction, given the places of its first and last event, and returns up to
+    /// where events were applied before. `turn` is the place of the events among those of the node.
+    /// What users of this node do goes first; it waits for a few events at most.
     pub async fn apply_events(
         &self,
         origin: &Domain,
         turn: Turn,
         events: Vec<(u64, Event)>,
-        begin: impl FnOnce(&mut Tx<'_>) -> std::result::Result<u64, StoreError> + Send + 'static,
+        begin: impl Fn(&mut Tx<'_>, u64, u64) -> std::result::Result<u64, StoreError>
+        + Clone
+        + Send
+        + 'static,
     ) -> std::result::Result<Vec<Refusal>, StoreError> {
-        let (name, origin) = (origin.to_string(), origin.clone());
+        self.healed(origin).await?;
+        let (events, vouched) = self.vouch_events(origin, events).await?;
+        let vouched = Arc::new(vouched);
+        let mut over = Some(turn.comes().await);
+        let mut events = VecDeque::from(events);
+        let mut applied = Vec::new();
+        while !events.is_empty() {
+            let few: Vec<_> = events.drain(..events.len().min(EVENTS_AT_ONCE)).collect();
+            // Those behind are queued behind the last of these.
+            let over = if events.is_empty() { over.take() } else { None };
+            applied.push(self.apply_few(origin, over, few, &vouched, begin.clone()));
+        }
+        Ok(try_join_all(applied).await?.concat())
+    }
+
+    /// Applies some events in one transaction, which is queued at the call.
+    fn apply_few<B>(
+        &self,
+        origin: &Domain,
+        over: Option<Over>,
+        events: Vec<(u64, Event)>,
+        vouched: &Arc<Vouched>,
+        begin: B,
+    ) -> impl Future<Output = std::result::Result<Vec<Refusal>, StoreError>> + Send + use<B>
+    where
+        B: FnOnce(&mut Tx<'_>, u64, u64) -> std::result::Result<u64, StoreError> + Send + 'static,
+    {
+        let (name, origin, vouched) = (origin.to_string(), origin.clone(), Arc::clone(vouched));
         let caller = Caller::other_node(&name);
-        self.healed(&origin).await?;
-        let (events, vouched) = self.vouch_events(&origin, events).await?;
-        let over = turn.comes().await;
-        let applied = self.change(&caller, move |change| {
+        let applied = self.change_behind(&caller, move |change| {
             let epoch = |tx: &Tx<'_>| Ok::<_, StoreError>(outbox::cursor(tx, &name)?.epoch);
-            // Those behind are queued behind this.
             drop(over);
             let mut refusals = Vec::new();
-            let before = begin(change.tx)?;
+            let places = events.first().zip(events.last());
+            let Some((first, last)) = places.map(|((first, _), (last, _))| (*first, *last)) else {
+                return Ok(refusals);
+            };
+            let before = begin(change.tx, first, last)?;
             for (seq, event) in events.into_iter().filter(|(seq, _)| *seq > before) {
                 match change.attempt(|change| change.apply(&origin, seq, &event, &vouched)) {
                     Ok(()) => {}
@@ -305,7 +342,7 @@ impl Services {
             }
             Ok(refusals)
         });
-        applied.await.map_err(as_of_the_store)
+        applied.map_err(as_of_the_store)
     }
 
     /// Applies the events of a node again that were put aside; returns how many were applied, or

@@ -16,7 +16,9 @@ use super::report::{Report, Series};
 use super::run::Span;
 use super::stage::Stage;
 use super::steady::Steady;
+use super::target::Target;
 use super::usage::Condition;
+use super::windows::Window;
 use super::{population, pull};
 use crate::Result;
 
@@ -42,14 +44,56 @@ const NOISE_MIB: f64 = 4.0;
 const CREEP: f64 = 1.25;
 const NOISE_MS: f64 = 2.0;
 
+/// How long a node that has just started is watched, as a share of the run, where latency crept.
+const CONTROL: f64 = 0.4;
+
+/// A moment of a run: seconds since its start, how the node did, latencies since the moment before.
+type Moment = (f64, Condition, Window);
+
 /// Runs it.
+///
+/// Where latency crept, a node that has just started does the same work at the end: what it is slow
+/// at too is the machine's doing, which others may use meanwhile.
 pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
-    let Stage { target, options, progress } = stage;
+    let Stage { target, options, .. } = stage;
     let capacity = sustained(stage).await?;
     let rate = capacity / 2;
     let seconds = options.soak.max(30);
     let mut report = Report::new(format!("{seconds} s at {rate}/s, half of capacity"), target);
     report.number("capacity", capacity.into(), "/s");
+    let seen = work(stage, rate, Duration::from_secs(seconds), &mut report).await?;
+    let crept = compare(seen, &mut report);
+    if crept.is_empty() {
+        return Ok(report);
+    }
+    let fresh = Target::node(options).await?;
+    let control = Stage { target: &fresh, ..*stage };
+    let mut beside = Report::new("control", &fresh);
+    let span = Duration::from_secs(seconds).mul_f64(CONTROL);
+    let seen = work(&control, rate, span, &mut beside).await?;
+    report.faults.extend(beside.faults);
+    for (name, before, after, of) in crept {
+        let now =
+            median(&settled(&seen).iter().map(|(_, _, window)| of(window)).collect::<Vec<_>>());
+        report.number(&format!("{name}, a fresh node at the end"), now, "ms");
+        if creeps(now, after) {
+            report.fault(format!(
+                "{name} crept from {before:.2} to {after:.2} ms, a fresh node has {now:.2} ms"
+            ));
+        }
+    }
+    fresh.stop().await?;
+    Ok(report)
+}
+
+/// Messages at a fixed rate, clients that come and go, a group that changes.
+async fn work(
+    stage: &Stage<'_>,
+    rate: u32,
+    span: Duration,
+    report: &mut Report,
+) -> Result<Vec<Moment>> {
+    let Stage { target, options, progress } = stage;
     let users = population::settle(target, options.pairs * 2).await?;
     let steady = Steady::start(stage, &users, rate).await?;
     let stop = CancellationToken::new();
@@ -62,12 +106,12 @@ pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
         churn.spawn(until(stop.clone(), roam));
     }
     churn.spawn(until(stop.clone(), change_group(stage).await?));
-    let step = Duration::from_secs_f64((seconds as f64 / 180.0).max(1.0));
+    let step = (span / 180).max(Duration::from_secs(1));
     let began = Instant::now();
-    let mut seen: Vec<(f64, Condition, super::windows::Window)> = Vec::new();
-    progress.set_length(seconds);
+    let mut seen = Vec::new();
+    progress.set_length(span.as_secs());
     steady.turn();
-    while began.elapsed().as_secs() < seconds {
+    while began.elapsed() < span {
         tokio::time::sleep(step).await;
         let condition = target.condition()?.context("its process is not known")?;
         let window = steady.turn();
@@ -88,9 +132,8 @@ pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
     while let Some(ended) = churn.join_next().await {
         ended??;
     }
-    steady.end(&mut report).await?;
-    compare(&seen, &mut report);
-    Ok(report)
+    steady.end(report).await?;
+    Ok(seen)
 }
 
 /// What the node can do at a fixed rate: the greatest share of what it can do at its own pace that
@@ -187,46 +230,60 @@ async fn change_group(stage: &Stage<'_>) -> Result<impl Future<Output = Result> 
     })
 }
 
-/// Compares the first and the last third of what came after the node had settled.
-fn compare(seen: &[(f64, Condition, super::windows::Window)], report: &mut Report) {
-    let series = |name: &str, unit, of: &dyn Fn(&Condition, &super::windows::Window) -> f64| {
-        let points = seen.iter().map(|(at, condition, window)| (*at, of(condition, window)));
-        Series { name: name.to_owned(), unit, points: points.collect() }
+/// What came after the node had settled.
+fn settled(seen: &[Moment]) -> &[Moment] {
+    seen.get((seen.len() as f64 * SETTLES) as usize..).unwrap_or_default()
+}
+
+/// Whether a latency in milliseconds is more than noise above another.
+fn creeps(before: f64, after: f64) -> bool {
+    after > before * CREEP + NOISE_MS
+}
+
+/// A latency that crept: its name, its median in the first and in the last third, and how it is read.
+type Crept = (&'static str, f64, f64, fn(&Window) -> f64);
+
+/// Compares the first and the last third of what came after the node had settled; what drifted is a
+/// fault, latencies that crept are returned.
+fn compare(seen: Vec<Moment>, report: &mut Report) -> Vec<Crept> {
+    let compared = settled(&seen);
+    let third = (compared.len() / 3).max(1);
+    let first = compared.get(..third).unwrap_or_default();
+    let last = compared.get(compared.len().saturating_sub(third)..).unwrap_or_default();
+    let mut series = |name: &str, unit, of: &dyn Fn(&Moment) -> f64| {
+        let points = seen.iter().map(|moment| (moment.0, of(moment))).collect();
+        report.series.push(Series { name: name.to_owned(), unit, points });
+        let values = |of_third: &[Moment]| of_third.iter().map(of).collect::<Vec<_>>();
+        (values(first), values(last))
     };
-    let measured = [
-        series("memory", "MiB", &|c, _| c.resident as f64 / 1_048_576.0),
-        series("descriptors", "", &|c, _| c.files as f64),
-        series("tasks", "", &|c, _| c.tasks as f64),
-        series("send to delivered, p99", "ms", &|_, w| w.p99),
-        series("send to delivered, p50", "ms", &|_, w| w.p50),
+    let resources: [(_, _, fn(&Condition) -> f64, _); 3] = [
+        ("memory", "MiB", |c| c.resident as f64 / 1_048_576.0, NOISE_MIB),
+        ("descriptors", "", |c| c.files as f64, 0.0),
+        ("tasks", "", |c| c.tasks as f64, 0.0),
     ];
-    for series in measured {
-        let settled = (series.points.len() as f64 * SETTLES) as usize;
-        let values: Vec<f64> =
-            series.points.iter().skip(settled).map(|(_, value)| *value).collect();
-        let third = (values.len() / 3).max(1);
-        let first = values.get(..third).unwrap_or_default();
-        let last = values.get(values.len().saturating_sub(third)..).unwrap_or_default();
-        let name = series.name.clone();
-        if series.unit == "ms" {
-            let (before, after) = (median(first), median(last));
-            report.number(&format!("{name}, first third"), before, series.unit);
-            report.number(&format!("{name}, last third"), after, series.unit);
-            if after > before * CREEP + NOISE_MS {
-                report.fault(format!("{name} crept from {before:.2} to {after:.2} ms"));
-            }
-        } else {
-            let (before, after) = (mean(first), mean(last));
-            report.number(&name, after, series.unit);
-            let drift = after / before.max(f64::MIN_POSITIVE) - 1.0;
-            report.number(&format!("{name}, drift"), drift * 100.0, "%");
-            let noise = if series.unit == "MiB" { NOISE_MIB } else { 0.0 };
-            if drift > DRIFT && after - before > noise {
-                report.fault(format!("{name} drifted from {before:.1} to {after:.1}"));
-            }
+    let latencies: [(_, fn(&Window) -> f64); 2] =
+        [("send to delivered, p99", |w| w.p99), ("send to delivered, p50", |w| w.p50)];
+    let resources = resources.map(|(name, unit, of, noise)| {
+        let (first, last) = series(name, unit, &|moment| of(&moment.1));
+        (name, unit, noise, mean(&first), mean(&last))
+    });
+    let latencies = latencies.map(|(name, of)| {
+        let (first, last) = series(name, "ms", &|moment| of(&moment.2));
+        (name, median(&first), median(&last), of)
+    });
+    for (name, unit, noise, before, after) in resources {
+        report.number(name, after, unit);
+        let drift = after / before.max(f64::MIN_POSITIVE) - 1.0;
+        report.number(&format!("{name}, drift"), drift * 100.0, "%");
+        if drift > DRIFT && after - before > noise {
+            report.fault(format!("{name} drifted from {before:.1} to {after:.1}"));
         }
-        report.series.push(series);
     }
+    for (name, before, after, _) in &latencies {
+        report.number(&format!("{name}, first third"), *before, "ms");
+        report.number(&format!("{name}, last third"), *after, "ms");
+    }
+    latencies.into_iter().filter(|(_, before, after, _)| creeps(*before, *after)).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
