@@ -2,6 +2,7 @@
 //!
 //! Everything above this seam works the same over QUIC and over simulated links.
 
+mod lanes;
 mod quic;
 mod reach;
 pub mod simulated;

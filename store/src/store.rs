@@ -7,11 +7,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::committer::{self, Committer, Job};
-use crate::waiting::{Place, Queued, Waiting};
 use crate::engine::{Batch, Direction, Engine};
 use crate::history::State;
 use crate::message_log::Tails;
 use crate::record::Meta;
+use crate::waiting::{Place, Queued, Waiting};
 use crate::{StoreError, Tx, View, schema};
 
 /// How a store works.

@@ -12,13 +12,12 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, yamux};
-use libp2p_stream::Control;
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::lanes::{Lanes, Opened};
 use super::reach::{Paths, Reach, Ways};
 use super::{Incoming, Lane, Link, Transport};
 use crate::identity::Identity;
@@ -76,21 +75,22 @@ impl Endpoint {
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    streams: libp2p_stream::Behaviour,
+    lanes: Lanes,
     limits: connection_limits::Behaviour,
     pub(super) ways: Ways,
 }
 
+/// A link to open, on a connection that may have to be made first.
 pub(super) struct Dial {
     peer: PeerId,
     pub(super) addresses: Vec<Multiaddr>,
-    done: oneshot::Sender<io::Result<()>>,
+    lane: Lane,
+    opened: Opened,
 }
 
 /// The QUIC endpoint of this node.
 pub struct Quic {
     dials: mpsc::Sender<Dial>,
-    control: Control,
     addresses: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl Quic {
     ) -> Result<Self, FederationError> {
         let Endpoint { listen, limits, reach } = endpoint;
         let mut paths = Paths::new(&reach)?;
-        let mut swarm = swarm(identity, limits, &reach)?;
+        let mut swarm = swarm(identity, limits, &reach, incoming)?;
         let address =
             Multiaddr::from(listen.ip()).with(Protocol::Udp(listen.port())).with(Protocol::QuicV1);
         let refused =
@@ -123,10 +123,6 @@ impl Quic {
             }
         });
         let first = first.await.map_err(|_| FederationError::Timeout)??;
-        let control = swarm.behaviour().streams.new_control();
-        for lane in Lane::ALL {
-            accept(control.clone(), lane, incoming.clone())?;
-        }
         let own: Vec<Multiaddr> = match reach.addresses.as_slice() {
             [] => vec![first.clone()],
             given => given.iter().filter_map(|address| address.parse().ok()).collect(),
@@ -136,20 +132,12 @@ impl Quic {
         addresses.extend(paths.addresses());
         let (dials, waiting) = mpsc::channel(COMMANDS);
         tokio::spawn(run(swarm, paths, waiting, stop));
-        Ok(Self { dials, control, addresses })
+        Ok(Self { dials, addresses })
     }
 
     /// Where others reach it, as multiaddrs: also through relays.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
-    }
-
-    async fn dial(&self, peer: PeerId, addresses: Vec<String>) -> io::Result<()> {
-        let addresses = addresses.iter().filter_map(|address| address.parse().ok()).collect();
-        let (done, dialled) = oneshot::channel();
-        let closed = || io::Error::other("the transport has stopped");
-        self.dials.send(Dial { peer, addresses, done }).await.map_err(|_| closed())?;
-        dialled.await.map_err(|_| closed())?
     }
 }
 
@@ -162,15 +150,15 @@ impl Transport for Quic {
     ) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
         Box::pin(async move {
             let peer = peer_id::to_libp2p(&peer).map_err(io::Error::other)?;
-            let connected = tokio::time::timeout(DIAL, self.dial(peer, addresses));
-            connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            let mut control = self.control.clone();
-            let open = control.open_stream(peer, StreamProtocol::new(lane.protocol()));
-            let stream = tokio::time::timeout(DIAL, open)
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-                .map_err(io::Error::other)?;
-            Ok(Box::new(stream.compat()) as Box<dyn Link>)
+            let addresses = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+            let (opened, link) = oneshot::channel();
+            let closed = || io::Error::other("the transport has stopped");
+            let dial = Dial { peer, addresses, lane, opened };
+            self.dials.send(dial).await.map_err(|_| closed())?;
+            match tokio::time::timeout(DIAL, link).await {
+                Ok(link) => link.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))?,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
         })
     }
 }
@@ -179,6 +167,7 @@ fn swarm(
     identity: &Identity,
     limits: Limits,
     reach: &Reach,
+    incoming: mpsc::Sender<Incoming>,
 ) -> Result<Swarm<Behaviour>, FederationError> {
     let keypair = Keypair::ed25519_from_bytes(identity.seed())
         .map_err(|error| FederationError::KeyFile(error.to_string()))?;
@@ -200,33 +189,13 @@ fn swarm(
         .with_relay_client(noise::Config::new, yamux::Config::default)
         .map_err(|error| FederationError::KeyFile(error.to_string()))?
         .with_behaviour(|keypair, relayed| Behaviour {
-            streams: libp2p_stream::Behaviour::new(),
+            lanes: Lanes::new(incoming),
             limits: connection_limits::Behaviour::new(limits),
             ways: Ways::new(keypair, relayed, reach),
         })
         .map_err(|error| FederationError::KeyFile(error.to_string()))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE));
     Ok(built.build())
-}
-
-/// Hands over the links of one lane. libp2p drops those that are not taken at once.
-fn accept(
-    mut control: Control,
-    lane: Lane,
-    incoming: mpsc::Sender<Incoming>,
-) -> Result<(), FederationError> {
-    let protocol = StreamProtocol::new(lane.protocol());
-    let mut streams = control.accept(protocol).map_err(|e| io::Error::other(e.to_string()))?;
-    tokio::spawn(async move {
-        while let Some((peer, stream)) = streams.next().await {
-            let Some(peer) = peer_id::from_libp2p(&peer) else { continue };
-            let link = Box::new(stream.compat());
-            if incoming.try_send(Incoming { peer, lane, link }).is_err() {
-                tracing::debug!(?lane, "a link came while too many wait");
-            }
-        }
-    });
-    Ok(())
 }
 
 /// Drives the connections.
@@ -266,7 +235,7 @@ struct Dialler {
 /// Those who wait for a connection with one peer.
 #[derive(Default)]
 struct Waiting {
-    done: Vec<oneshot::Sender<io::Result<()>>>,
+    links: Vec<(Lane, Opened)>,
     /// Where it is looked for.
     addresses: Vec<Multiaddr>,
     /// Whether other nodes were asked for its addresses.
@@ -274,14 +243,14 @@ struct Waiting {
 }
 
 impl Dialler {
-    fn dial(&mut self, paths: &mut Paths, Dial { peer, addresses, done }: Dial) {
+    fn dial(&mut self, paths: &mut Paths, Dial { peer, addresses, lane, opened }: Dial) {
         if self.swarm.is_connected(&peer) {
-            let _ = done.send(Ok(()));
+            self.swarm.behaviour_mut().lanes.open(peer, lane, opened);
             return;
         }
         let waiting = self.waiting.entry(peer).or_default();
-        waiting.done.retain(|waiter| !waiter.is_closed());
-        waiting.done.push(done);
+        waiting.links.retain(|(_, opened)| !opened.is_closed());
+        waiting.links.push((lane, opened));
         waiting.addresses.clone_from(&addresses);
         let options = DialOpts::peer_id(peer)
             .addresses(addresses)
@@ -335,14 +304,16 @@ impl Dialler {
         }
     }
 
-    /// Answers those who wait for a connection.
+    /// Opens the links that wait for a connection, or says why there is none.
     fn settle(&mut self, peer: &PeerId, failure: Option<&str>) {
-        for waiter in self.waiting.remove(peer).unwrap_or_default().done {
-            let outcome = match failure {
-                None => Ok(()),
-                Some(reason) => Err(io::Error::new(io::ErrorKind::NotConnected, reason.to_owned())),
-            };
-            let _ = waiter.send(outcome);
+        for (lane, opened) in self.waiting.remove(peer).unwrap_or_default().links {
+            match failure {
+                None => self.swarm.behaviour_mut().lanes.open(*peer, lane, opened),
+                Some(reason) => {
+                    let reason = reason.to_owned();
+                    let _ = opened.send(Err(io::Error::new(io::ErrorKind::NotConnected, reason)));
+                }
+            }
         }
     }
 }

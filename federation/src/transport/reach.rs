@@ -69,7 +69,9 @@ impl Ways {
     pub(super) fn new(keypair: &Keypair, relayed: relay::client::Behaviour, reach: &Reach) -> Self {
         let own = keypair.public().to_peer_id();
         let identify = identify::Config::new("/entente/1".to_owned(), keypair.public())
-            .with_agent_version("entente".to_owned());
+            .with_agent_version("entente".to_owned())
+            // Others are told where they reach it, which may be another place.
+            .with_hide_listen_addrs(true);
         let mut table = kad::Config::new(TABLE);
         // It finds peers and keeps nothing for anybody.
         table.set_record_filtering(kad::StoreInserts::FilterBoth);
