@@ -1,5 +1,6 @@
 //! What another node may make this one do in a time.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,16 +14,29 @@ pub struct Budget {
     pub bytes: u32,
     /// Requests in a second.
     pub requests: u32,
+    /// Events in a second of one of its users or groups.
+    pub events_each: u32,
+    /// Bytes of events in a second of one of them.
+    pub bytes_each: u32,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { events: 20_000, bytes: 32 << 20, requests: 1_000 }
+        Self {
+            events: 20_000,
+            bytes: 32 << 20,
+            requests: 1_000,
+            events_each: 5_000,
+            bytes_each: 16 << 20,
+        }
     }
 }
 
 /// Of so many events one may be refused: those who send what they may not send wait sooner.
 const ONE_REFUSED_OF: u32 = 100;
+
+/// Users and groups of one node of which is kept what they may still use; beyond, all begin anew.
+const MOST_ACCOUNTS: usize = 4_096;
 
 /// How many seconds' worth may be used at once, after a time of rest.
 const BURST: f64 = 2.0;
@@ -74,11 +88,23 @@ pub(crate) struct Spending {
     refused: Bucket,
     bytes: Bucket,
     requests: Bucket,
+    budget: Budget,
+    /// Events and bytes of its users and groups.
+    accounts: HashMap<String, (Bucket, Bucket)>,
+}
+
+/// What an event costs, and on whose account: one of the users or groups of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) account: String,
+    pub(crate) bytes: usize,
 }
 
 impl Spending {
     pub(crate) fn new(budget: &Budget) -> Self {
         Self {
+            budget: *budget,
+            accounts: HashMap::new(),
             events: Bucket::new(budget.events),
             refused: Bucket::new(budget.events / ONE_REFUSED_OF),
             bytes: Bucket::new(budget.bytes),
@@ -91,6 +117,22 @@ impl Spending {
         self.events.charge(events as f64).max(self.bytes.charge(bytes as f64))
     }
 
+    /// Charges events to those on whose account they are; returns how long to wait before the next
+    /// batch. Who is over its budget makes all of its node wait: what is behind cannot overtake.
+    pub(crate) fn each(&mut self, costs: impl IntoIterator<Item = Cost>) -> Duration {
+        if self.accounts.len() > MOST_ACCOUNTS {
+            self.accounts.clear();
+        }
+        let budget = self.budget;
+        let new = || (Bucket::new(budget.events_each), Bucket::new(budget.bytes_each));
+        let mut wait = Duration::ZERO;
+        for Cost { account, bytes } in costs {
+            let (events, of_bytes) = self.accounts.entry(account).or_insert_with(new);
+            wait = wait.max(events.charge(1.0)).max(of_bytes.charge(bytes as f64));
+        }
+        wait
+    }
+
     /// Charges events that were refused; returns how long to wait before the next batch.
     pub(crate) fn refused(&mut self, events: usize) -> Duration {
         self.refused.charge(events as f64)
@@ -99,7 +141,8 @@ impl Spending {
     /// How long to wait before the next batch.
     pub(crate) fn wait(&mut self) -> Duration {
         let buckets = [&mut self.events, &mut self.refused, &mut self.bytes];
-        let waits = buckets.into_iter().map(|bucket| bucket.charge(0.0));
+        let each = self.accounts.values_mut().flat_map(|(events, bytes)| [events, bytes]);
+        let waits = buckets.into_iter().chain(each).map(|bucket| bucket.charge(0.0));
         waits.max().unwrap_or_default()
     }
 
@@ -115,7 +158,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_used_up_comes_back_with_time() {
-        let budget = Budget { events: 100, bytes: 1_000_000, requests: 10 };
+        let budget =
+            Budget { events: 100, bytes: 1_000_000, requests: 10, events_each: 10, bytes_each: 50 };
         let mut spending = Spending::new(&budget);
         assert_eq!(spending.batch(200, 0), Duration::ZERO);
         assert_eq!(spending.batch(50, 0), Duration::from_millis(500));
@@ -128,5 +172,19 @@ mod tests {
         assert_eq!(spending.wait(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(spending.wait(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_user_is_charged_for_itself() {
+        let budget = Budget { events_each: 10, bytes_each: 50, ..Budget::default() };
+        let mut spending = Spending::new(&budget);
+        let mut charge = |account: &str, events: usize, bytes| {
+            let cost = Cost { account: account.to_owned(), bytes };
+            spending.each(std::iter::repeat_n(cost, events))
+        };
+        assert_eq!(charge("a", 20, 0), Duration::ZERO);
+        assert_eq!(charge("a", 10, 0), Duration::from_secs(1));
+        assert_eq!(charge("b", 1, 100), Duration::ZERO);
+        assert_eq!(charge("b", 1, 100), Duration::from_secs(2));
     }
 }

@@ -16,6 +16,7 @@ use proto::federation::{
 use store::record::Cursor;
 use store::{StoreError, fault, outbox};
 
+use crate::budget::Cost;
 use crate::frame::{Frames, MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
 use crate::peer::Peer;
 use crate::rules::Begin;
@@ -152,7 +153,11 @@ impl Greeted {
                     let frame = frame?.freeze();
                     let bytes = frame.len();
                     let (payload, events) = self.open(frame, taken).await?;
-                    let wait = peer.charge(events.len(), bytes);
+                    let costs = events.iter().filter_map(|event| {
+                        let account = self.shared.rules.account(event)?;
+                        Some(Cost { account, bytes: event.body.len() })
+                    });
+                    let wait = peer.charge(events.len(), bytes).max(peer.charge_each(costs));
                     rests = !wait.is_zero();
                     rest.as_mut().reset(tokio::time::Instant::now() + wait);
                     let last = payload.first_seq + events.len() as u64 - 1;

@@ -308,7 +308,7 @@ async fn own_document(
     now_ms: i64,
 ) -> Result<SignedDocument, FederationError> {
     let domain = settings.domain.clone();
-    let policy = match settings.policy.openness {
+    let policy = match settings.policies.incoming.openness {
         Openness::Open => proto::federation::Policy::Open,
         Openness::Closed => proto::federation::Policy::AllowList,
     };

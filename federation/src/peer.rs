@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::{Budget, Spending};
+use crate::budget::{Budget, Cost, Spending};
 
 /// State of the stream of events to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -108,6 +108,12 @@ impl Peer {
     /// Charges a batch to its budget; returns how long it has to wait before the next.
     pub(crate) fn charge(&self, events: usize, bytes: usize) -> Duration {
         let wait = self.spending.lock().batch(events, bytes);
+        self.waits(wait)
+    }
+
+    /// The same for those of its users and groups on whose account events are.
+    pub(crate) fn charge_each(&self, costs: impl IntoIterator<Item = Cost>) -> Duration {
+        let wait = self.spending.lock().each(costs);
         self.waits(wait)
     }
 

@@ -41,6 +41,15 @@ impl Policy {
     }
 }
 
+/// The rules of both directions.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    /// Whose links are let in.
+    pub incoming: Policy,
+    /// To whom links are opened.
+    pub outgoing: Policy,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

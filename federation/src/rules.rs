@@ -23,6 +23,9 @@ pub trait Rules: Send + Sync + 'static {
     /// Ends a batch of events that were written out.
     fn seal(&self, events: &mut [Event]);
 
+    /// On whose account an event is: the user or the group of its node that causes it.
+    fn account(&self, event: &Event) -> Option<String>;
+
     /// Applies events of `origin`, each with its place in the stream, in order, in transactions that
     /// `begin` begins; returns those that the rules refuse. Calls for one origin take effect in the
     /// order in which they are made, whenever their futures are polled.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 use crate::peer::Peer;
-use crate::policy::Policy;
+use crate::policy::Policies;
 use crate::transport::{Lane, Link, Transport};
 use crate::trust::Trust;
 use crate::{Budget, Domain, FederationError, PublicKey, Rules};
@@ -28,7 +28,7 @@ pub struct Settings {
     /// Where others reach it, as multiaddrs.
     pub addresses: Vec<String>,
     /// With whom it deals.
-    pub policy: Policy,
+    pub policies: Policies,
     /// Believe whoever comes first for a domain of which nothing is known. For testnets.
     pub first_use: bool,
     /// What each other node may cost.
@@ -109,7 +109,7 @@ impl Shared {
         domain: &Domain,
         lane: Lane,
     ) -> Result<Box<dyn Link>, FederationError> {
-        self.settings.policy.check(domain)?;
+        self.settings.policies.outgoing.check(domain)?;
         let (key, addresses) = self.trust.route(domain).await?;
         Ok(self.transport.open(key, addresses, lane).await?)
     }
@@ -138,7 +138,7 @@ impl Shared {
         key: &PublicKey,
         document: Option<SignedDocument>,
     ) -> Result<(), FederationError> {
-        self.settings.policy.check(origin)?;
+        self.settings.policies.incoming.check(origin)?;
         self.trust.authenticate(origin, key, document).await
     }
 }

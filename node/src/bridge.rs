@@ -14,7 +14,7 @@ use proto::federation::{
 };
 use services::Services;
 use services::environment::Clock;
-use services::federation::{BoxFuture, Judgement, OtherNodes, Purpose};
+use services::federation::{BoxFuture, Judgement, OtherNodes, Purpose, account};
 use store::record::Queued;
 use store::{StoreError, Tx, View};
 use tokio::sync::mpsc;
@@ -68,6 +68,10 @@ impl Rules for RulesOf {
         let (origin, turn) = (origin.clone(), self.0.turn(origin));
         let begin = move |tx: &mut Tx<'_>, first, last| begin(tx, first, last);
         Box::pin(async move { self.0.apply_events(&origin, turn, events, begin).await })
+    }
+
+    fn account(&self, event: &Event) -> Option<String> {
+        account(event)
     }
 
     fn seal(&self, events: &mut [Event]) {

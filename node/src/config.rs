@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use federation::policy::{Openness, Policy};
+use federation::policy::{Openness, Policies, Policy};
 use federation::{Budget, Domain};
 use serde::{Deserialize, Serialize};
 use services::settings::{NOTIFICATIONS, NotificationSetting, default_notifications};
@@ -161,6 +161,14 @@ config! {
         allow: Vec<String> = Vec::new(),
         /// Domains that may not federate with it.
         deny: Vec<String> = Vec::new(),
+        /// Domains of which a closed node takes something, although it sends nothing there.
+        allow_incoming: Vec<String> = Vec::new(),
+        /// Domains of which it takes nothing, although it sends there.
+        deny_incoming: Vec<String> = Vec::new(),
+        /// Domains to which a closed node sends, although it takes nothing of them.
+        allow_outgoing: Vec<String> = Vec::new(),
+        /// Domains to which it sends nothing, although it takes what they send.
+        deny_outgoing: Vec<String> = Vec::new(),
         /// Users of other nodes may only write to their friends, and to who has written to them.
         consent: bool = false,
         /// Days after which messages and friend requests that another node could not be given are
@@ -175,6 +183,11 @@ config! {
         events_per_second: u32 = 20_000,
         /// Bytes of events of one other node in a second.
         event_bytes_per_second: u32 = 33_554_432,
+        /// Events in a second that are applied of one user of another node, or of one group there;
+        /// beyond, that node waits.
+        events_per_second_each: u32 = 5_000,
+        /// Bytes of events in a second of one user of another node, or of one group there.
+        event_bytes_per_second_each: u32 = 16_777_216,
         /// Requests of one other node that are answered in a second; the others are refused.
         requests_per_second: u32 = 1_000,
         /// Content of other nodes that is kept, in MiB; the oldest goes first.
@@ -218,19 +231,27 @@ impl FederationSection {
             events: self.events_per_second,
             bytes: self.event_bytes_per_second,
             requests: self.requests_per_second,
+            events_each: self.events_per_second_each,
+            bytes_each: self.event_bytes_per_second_each,
         }
     }
 
     /// With whom the node federates.
-    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
-        let domains = |key: &str, names: &[String]| {
-            let parsed = names.iter().map(|name| name.parse::<Domain>());
+    pub(crate) fn policies(&self) -> anyhow::Result<Policies> {
+        let domains = |key: &str, both: &[String], more: &[String]| {
+            let parsed = both.iter().chain(more).map(|name| name.parse::<Domain>());
             parsed.collect::<Result<_, _>>().with_context(|| format!("federation.{key}"))
         };
-        Ok(Policy {
-            openness: self.policy,
-            allow: domains("allow", &self.allow)?,
-            deny: domains("deny", &self.deny)?,
+        let policy = |allow: &[String], deny: &[String]| {
+            anyhow::Ok(Policy {
+                openness: self.policy,
+                allow: domains("allow", &self.allow, allow)?,
+                deny: domains("deny", &self.deny, deny)?,
+            })
+        };
+        Ok(Policies {
+            incoming: policy(&self.allow_incoming, &self.deny_incoming)?,
+            outgoing: policy(&self.allow_outgoing, &self.deny_outgoing)?,
         })
     }
 }
@@ -279,7 +300,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         self.federation.domain()?;
-        self.federation.policy()?;
+        self.federation.policies()?;
         if ![0, 1, 4, 5].contains(&self.auth.multi_login_policy) {
             bail!("auth.multi_login_policy must be 0, 1, 4 or 5");
         }

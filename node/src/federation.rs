@@ -47,7 +47,7 @@ pub(crate) async fn start(
     let settings = Settings {
         domain,
         addresses,
-        policy: config.federation.policy()?,
+        policies: config.federation.policies()?,
         first_use: config.federation.trust_first_use,
         budget: config.federation.budget(),
         timing: Timing::default(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
 use entente::bridge;
 use federation::identity::Identity;
-use federation::policy::Policy;
+use federation::policy::Policies;
 use federation::transport::{Endpoint, Quic};
 use federation::{Budget, Domain, Federation, PublicKey, Timing, trust};
 use hyper_util::service::TowerToHyperService;
@@ -171,7 +171,7 @@ async fn federate(
     let settings = federation::Settings {
         domain,
         addresses: quic.addresses().to_vec(),
-        policy: Policy::default(),
+        policies: Policies::default(),
         first_use: false,
         budget: Budget::default(),
         timing: Timing::default(),

@@ -21,11 +21,11 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/group/get_groups", call!(get_groups)),
         Route::new(
             "/group/get_group_users_req_application_list",
-            read!(get_group_users_req_application_list),
+            call!(get_group_users_req_application_list),
         ),
         Route::new(
             "/group/get_specified_user_group_request_info",
-            read!(get_specified_user_group_request_info),
+            call!(get_specified_user_group_request_info),
         ),
         Route::new("/group/get_groups_info", call!(get_groups_info)),
         Route::new("/group/get_group_members_info", read!(get_group_members_info)),
@@ -43,12 +43,12 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/group/get_full_join_group_ids", read!(get_full_join_group_ids)),
         Route::new(
             "/group/get_group_application_unhandled_count",
-            read!(get_group_application_unhandled_count),
+            call!(get_group_application_unhandled_count),
         ),
-        Route::new("/group/get_recv_group_applicationList", read!(get_recv_group_application_list)),
+        Route::new("/group/get_recv_group_applicationList", call!(get_recv_group_application_list)),
         Route::new(
             "/group/get_user_req_group_applicationList",
-            read!(get_user_req_group_application_list),
+            call!(get_user_req_group_application_list),
         ),
     ]
 }

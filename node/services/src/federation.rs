@@ -4,6 +4,8 @@
 //! comes in runs through the same rules as a request of a client, with the user of the other node
 //! as the caller.
 
+mod account;
+mod applications;
 mod catch_up;
 mod chat;
 mod expiry;
@@ -52,6 +54,8 @@ use crate::change::Change;
 use crate::error::{Result, ServiceError};
 use crate::{Services, platform};
 
+pub use account::account;
+pub(crate) use applications::{ByHome, first_page};
 pub(crate) use group::Crossing;
 pub(crate) use group_call::at_home;
 pub(crate) use group_send::Awaited;

@@ -63,7 +63,17 @@ impl Page {
 
     /// Whether no row from `index` on is on the page.
     pub(crate) fn ends_before(self, index: usize) -> bool {
-        index >= self.offset.saturating_add(self.rows)
+        index >= self.end()
+    }
+
+    /// Where in the list it ends.
+    pub(crate) fn end(self) -> usize {
+        self.offset.saturating_add(self.rows)
+    }
+
+    /// All up to its end.
+    pub(crate) fn with_all_before(self) -> Self {
+        Self { offset: 0, rows: self.end() }
     }
 
     /// The rows of a whole list that are on the page.

@@ -230,6 +230,8 @@ pub(crate) fn run_one(
                 "events_per_second": budget.events,
                 "event_bytes_per_second": budget.bytes,
                 "requests_per_second": budget.requests,
+                "events_per_second_each": budget.events_each,
+                "event_bytes_per_second_each": budget.bytes_each,
             });
             printer.print(&result, || {
                 let lines = result.as_object().into_iter().flatten();

@@ -264,6 +264,69 @@ async fn somebody_elsewhere_asks_to_join() -> Result {
 }
 
 #[tokio::test]
+async fn an_admin_elsewhere_sees_and_answers_who_asks_to_join() -> Result {
+    let group = Group::start().await?;
+    let promote =
+        json!({ "members": [{ "groupID": group.id, "userID": BOB, "roleLevel": 60 }] });
+    group.alice.call("/group/set_group_member_info", promote).await?;
+    group.settle().await?;
+    let verify = json!({ "groupInfoForSet": { "groupID": group.id, "needVerification": 1 } });
+    group.alice.call("/group/set_group_info", verify).await?;
+    let eve = group.nodes[2].admin().await?.user("eve").await?;
+    let mut at_bob = group.bob.connect(Wire::JSON).await?;
+    let join = json!({
+        "groupID": format!("{}@alpha.example", group.id),
+        "reqMessage": "let me in", "joinSource": 3, "inviterUserID": "eve",
+    });
+    eve.call("/group/join_group", join).await?;
+    at_bob.next_notification(1503).await?;
+
+    let page = json!({ "pageNumber": 1, "showNumber": 10 });
+    let received = async |client: &Client| {
+        let body = json!({ "fromUserID": client.user_id, "pagination": page });
+        client.call("/group/get_recv_group_applicationList", body).await
+    };
+    let waiting = async |client: &Client| {
+        let body = json!({ "userID": client.user_id, "time": 0 });
+        let answer = client.call("/group/get_group_application_unhandled_count", body).await?;
+        Ok::<_, anyhow::Error>(answer["count"].clone())
+    };
+    let sent = async || {
+        let body = json!({ "userID": "eve", "pagination": page });
+        eve.call("/group/get_user_req_group_applicationList", body).await
+    };
+    let listed = received(&group.bob).await?;
+    assert_eq!(listed["total"], 1);
+    let request = &listed["groupRequests"][0];
+    assert_eq!(request["userInfo"]["userID"], "eve@gamma_example");
+    assert_eq!(request["groupInfo"]["groupID"], group.id_elsewhere);
+    assert_eq!((&request["reqMsg"], &request["handleResult"]), (&json!("let me in"), &json!(0)));
+    assert_eq!(waiting(&group.bob).await?, 1);
+    assert_eq!(received(&group.carol).await?["total"], 0);
+    assert_eq!(waiting(&group.carol).await?, 0);
+    let named = json!({
+        "fromUserID": "carol", "groupIDs": [group.id_elsewhere], "pagination": page,
+    });
+    assert_eq!(group.carol.refused("/group/get_recv_group_applicationList", named).await?, 1002);
+    let own = sent().await?;
+    assert_eq!((&own["total"], &own["groupRequests"][0]["handleResult"]), (&json!(1), &json!(0)));
+    assert_eq!(own["groupRequests"][0]["groupInfo"]["groupID"], group.id_elsewhere);
+
+    let accept = json!({
+        "groupID": group.id_elsewhere, "fromUserID": "eve@gamma_example",
+        "handledMsg": "welcome", "handleResult": 1,
+    });
+    group.bob.call("/group/group_application_response", accept).await?;
+    until(async || Ok(group.joined(&eve).await?.contains(&group.id_elsewhere))).await?;
+    assert_eq!(waiting(&group.bob).await?, 0);
+    let own = sent().await?;
+    assert_eq!(own["groupRequests"][0]["handleResult"], 1);
+    assert_eq!(own["groupRequests"][0]["handleUserID"], BOB);
+    group.settle().await?;
+    group.check().await
+}
+
+#[tokio::test]
 async fn a_dismissed_group_is_dismissed_everywhere() -> Result {
     let group = Group::start().await?;
     let mut at_bob = group.bob.connect(Wire::JSON).await?;

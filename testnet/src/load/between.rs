@@ -41,7 +41,9 @@ const CUT: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Lets two nodes do what they can, not what one lets the other do.
-const NO_BUDGETS: [(&str, &str); 2] = [
+const NO_BUDGETS: [(&str, &str); 4] = [
+    ("ENTENTE_FEDERATION_EVENTS_PER_SECOND_EACH", "1000000"),
+    ("ENTENTE_FEDERATION_EVENT_BYTES_PER_SECOND_EACH", "2000000000"),
     ("ENTENTE_FEDERATION_EVENTS_PER_SECOND", "1000000"),
     ("ENTENTE_FEDERATION_EVENT_BYTES_PER_SECOND", "2000000000"),
 ];

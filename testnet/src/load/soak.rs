@@ -18,7 +18,7 @@ use super::stage::Stage;
 use super::steady::Steady;
 use super::target::Target;
 use super::usage::Condition;
-use super::windows::Window;
+use super::windows::{Window, median};
 use super::{population, pull};
 use crate::Result;
 
@@ -288,10 +288,4 @@ fn compare(seen: Vec<Moment>, report: &mut Report) -> Vec<Crept> {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }

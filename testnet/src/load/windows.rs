@@ -55,3 +55,10 @@ fn taken(histogram: &mut Histogram<u64>) -> Window {
     histogram.reset();
     window
 }
+
+/// The middle one.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}

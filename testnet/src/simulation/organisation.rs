@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use entente::bridge;
 use federation::identity::Identity;
-use federation::policy::Policy;
+use federation::policy::Policies;
 use federation::transport::simulated::Network;
 use federation::{Budget, Domain, Federation, PublicKey, Timing, trust};
 use proto::sdkws::UserInfo;
@@ -130,7 +130,7 @@ impl Organisation {
         let settings = federation::Settings {
             domain: self.domain.clone(),
             addresses: Vec::new(),
-            policy: Policy::default(),
+            policies: Policies::default(),
             first_use: false,
             budget: Budget::default(),
             timing: Timing::default(),

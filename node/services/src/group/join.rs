@@ -2,6 +2,7 @@ use proto::group::{
     GroupApplicationResponseReq, GroupApplicationResponseResp, InviteUserToGroupReq,
     InviteUserToGroupResp, JoinGroupReq, JoinGroupResp,
 };
+use proto::qualified::is_remote;
 use proto::sdkws::{
     GroupApplicationAcceptedTips, GroupApplicationRejectedTips, GroupMemberFullInfo,
     JoinGroupApplicationTips, MemberEnterTips, MemberInvitedTips,
@@ -42,7 +43,9 @@ impl Services {
         caller: &Caller,
         request: JoinGroupReq,
     ) -> Result<JoinGroupResp> {
-        at_home!(self, caller, request, &request.group_id, "/group/join_group");
+        if let Some(home) = self.home_elsewhere(&request.group_id)? {
+            return self.join_elsewhere(&home, caller, request).await;
+        }
         required("groupID", &request.group_id)?;
         if !(1..=4).contains(&request.join_source) {
             return Err(ServiceError::args("joinSource is invalid"));
@@ -129,6 +132,24 @@ impl Change<'_, '_> {
         };
         self.put_request(group_id, applicant, &record);
         self.tell_application(group_id, &group, applicant, applicant, record)
+    }
+
+    /// Notes a request to join a group of another node, whose home decides.
+    pub(crate) fn asked_elsewhere(&mut self, asked: JoinGroupReq) -> Result<()> {
+        let (group_id, applicant) = (self.services.typed(&asked.group_id), asked.inviter_user_id);
+        if is_remote(&applicant) || !schema::USERS.contains(self.tx, &applicant)? {
+            return Ok(());
+        }
+        let record = GroupRequest {
+            handle_result: WAITING,
+            req_msg: asked.req_message,
+            requested: self.now,
+            ex: asked.ex,
+            join_source: asked.join_source,
+            ..Default::default()
+        };
+        self.put_request(&group_id, &applicant, &record);
+        Ok(())
     }
 
     fn put_request(&mut self, group_id: &str, user_id: &str, record: &GroupRequest) {

@@ -14,6 +14,7 @@ use super::{MAX_USERS, check_count, profile, public, required};
 use crate::Services;
 use crate::access::{Caller, role};
 use crate::error::{Result, ServiceError};
+use crate::federation::{ByHome, first_page};
 use crate::page::Page;
 use crate::user;
 
@@ -22,27 +23,39 @@ type Row = (i64, String, String);
 
 impl Services {
     /// Requests to join the groups a user is in charge of, newest first.
-    pub fn get_recv_group_application_list(
+    pub async fn get_recv_group_application_list(
         &self,
         caller: &Caller,
-        request: &GetGroupApplicationListReq,
+        request: GetGroupApplicationListReq,
     ) -> Result<GetGroupApplicationListResp> {
         let page = Page::required(request.pagination.as_ref())?;
         required("fromUserID", &request.from_user_id)?;
         check_count("groupIDs", request.group_ids.len(), MAX_USERS)?;
         check_count("handleResults", request.handle_results.len(), MAX_USERS)?;
         caller.must_be(&request.from_user_id)?;
-        let view = self.store().view();
-        let groups = if request.group_ids.is_empty() {
-            managed(&view, &request.from_user_id)?
-        } else {
-            for group_id in &request.group_ids {
-                caller.must_manage_or_deny(&view, group_id)?;
+        let groups = {
+            let view = self.store().view();
+            if request.group_ids.is_empty() {
+                managed(&view, &request.from_user_id)?
+            } else {
+                for group_id in &request.group_ids {
+                    caller.must_manage_or_deny(&view, group_id)?;
+                }
+                request.group_ids.clone()
             }
-            request.group_ids.clone()
         };
+        let ByHome { here, elsewhere } = self.by_home(groups)?;
+        let asked = |group_ids| GetGroupApplicationListReq {
+            group_ids,
+            pagination: Some(first_page(page.end())),
+            ..request.clone()
+        };
+        let path = "/group/get_recv_group_applicationList";
+        let others: Vec<GetGroupApplicationListResp> =
+            self.ask_homes(caller, elsewhere, path, asked).await;
+        let view = self.store().view();
         let mut rows = Vec::new();
-        for group_id in groups {
+        for group_id in here {
             for row in schema::GROUP_REQUESTS.scan(&view, group_id.as_str()) {
                 let ((group_id, user_id), record) = row?;
                 if wanted(&request.handle_results, &record) {
@@ -50,44 +63,65 @@ impl Services {
                 }
             }
         }
-        let (total, group_requests) = listed(&view, rows, page)?;
+        let others = others.into_iter().map(|listed| (listed.total, listed.group_requests));
+        let (total, group_requests) = merged(&view, rows, others.collect(), page)?;
         Ok(GetGroupApplicationListResp { total, group_requests })
     }
 
     /// Requests a user has made, newest first.
-    pub fn get_user_req_group_application_list(
+    pub async fn get_user_req_group_application_list(
         &self,
         caller: &Caller,
-        request: &GetUserReqApplicationListReq,
+        request: GetUserReqApplicationListReq,
     ) -> Result<GetUserReqApplicationListResp> {
         let page = Page::required(request.pagination.as_ref())?;
         required("userID", &request.user_id)?;
         check_count("groupIDs", request.group_ids.len(), MAX_USERS)?;
         check_count("handleResults", request.handle_results.len(), MAX_USERS)?;
         caller.must_be(&request.user_id)?;
-        let view = self.store().view();
-        user::must_exist(&view, &request.user_id)?;
-        let mut rows = Vec::new();
-        for row in schema::GROUP_REQUESTS_SENT.scan(&view, request.user_id.as_str()) {
-            let ((user_id, group_id), _) = row?;
-            if !request.group_ids.is_empty() && !request.group_ids.contains(&group_id) {
-                continue;
-            }
-            let record = schema::GROUP_REQUESTS.get(&view, (&group_id, &user_id))?;
-            if let Some(record) = record.filter(|record| wanted(&request.handle_results, record)) {
-                rows.push((record.requested, group_id, user_id));
+        let mut groups = Vec::new();
+        {
+            let view = self.store().view();
+            user::must_exist(&view, &request.user_id)?;
+            for row in schema::GROUP_REQUESTS_SENT.scan(&view, request.user_id.as_str()) {
+                let group_id = row?.0.1;
+                if request.group_ids.is_empty() || request.group_ids.contains(&group_id) {
+                    groups.push(group_id);
+                }
             }
         }
-        let (total, group_requests) = listed(&view, rows, page)?;
+        let ByHome { here, elsewhere } = self.by_home(groups)?;
+        let asked = |group_ids| GetUserReqApplicationListReq {
+            group_ids,
+            pagination: Some(first_page(page.end())),
+            ..request.clone()
+        };
+        let path = "/group/get_user_req_group_applicationList";
+        let others: Vec<GetUserReqApplicationListResp> =
+            self.ask_homes(caller, elsewhere, path, asked).await;
+        let (view, user_id) = (self.store().view(), &request.user_id);
+        let mut rows = Vec::new();
+        for group_id in here {
+            let record = schema::GROUP_REQUESTS.get(&view, (&group_id, user_id))?;
+            if let Some(record) = record.filter(|record| wanted(&request.handle_results, record)) {
+                rows.push((record.requested, group_id, user_id.clone()));
+            }
+        }
+        let others = others.into_iter().map(|listed| (listed.total, listed.group_requests));
+        let (total, group_requests) = merged(&view, rows, others.collect(), page)?;
         Ok(GetUserReqApplicationListResp { total, group_requests })
     }
 
     /// The requests of some users to join a group.
-    pub fn get_group_users_req_application_list(
+    pub async fn get_group_users_req_application_list(
         &self,
         caller: &Caller,
-        request: &GetGroupUsersReqApplicationListReq,
+        request: GetGroupUsersReqApplicationListReq,
     ) -> Result<GetGroupUsersReqApplicationListResp> {
+        let path = "/group/get_group_users_req_application_list";
+        if let Some(home) = self.home_elsewhere(&request.group_id)? {
+            return self.call_home(&home, caller, path, &request).await;
+        }
         required("groupID", &request.group_id)?;
         if request.user_ids.is_empty() {
             return Err(ServiceError::args("userIDs is empty"));
@@ -108,11 +142,15 @@ impl Services {
     }
 
     /// One user's request to join one group.
-    pub fn get_specified_user_group_request_info(
+    pub async fn get_specified_user_group_request_info(
         &self,
         caller: &Caller,
-        request: &GetSpecifiedUserGroupRequestInfoReq,
+        request: GetSpecifiedUserGroupRequestInfoReq,
     ) -> Result<GetSpecifiedUserGroupRequestInfoResp> {
+        let path = "/group/get_specified_user_group_request_info";
+        if let Some(home) = self.home_elsewhere(&request.group_id)? {
+            return self.call_home(&home, caller, path, &request).await;
+        }
         let (group_id, user_id) = (request.group_id.as_str(), request.user_id.as_str());
         let view = self.store().view();
         if caller.must_be(user_id).is_err() {
@@ -130,15 +168,20 @@ impl Services {
     }
 
     /// Number of requests that wait for a user who is in charge of groups.
-    pub fn get_group_application_unhandled_count(
+    pub async fn get_group_application_unhandled_count(
         &self,
         caller: &Caller,
-        request: &GetGroupApplicationUnhandledCountReq,
+        request: GetGroupApplicationUnhandledCountReq,
     ) -> Result<GetGroupApplicationUnhandledCountResp> {
         caller.must_be(&request.user_id)?;
+        let groups = managed(&self.store().view(), &request.user_id)?;
+        let ByHome { here, elsewhere } = self.by_home(groups)?;
+        let path = "/group/get_group_application_unhandled_count";
+        let others: Vec<GetGroupApplicationUnhandledCountResp> =
+            self.ask_homes(caller, elsewhere, path, |_| request.clone()).await;
+        let mut waiting = others.iter().map(|other| other.count).sum();
         let view = self.store().view();
-        let mut waiting = 0;
-        for group_id in managed(&view, &request.user_id)? {
+        for group_id in here {
             for row in schema::GROUP_REQUESTS.scan(&view, group_id.as_str()) {
                 let (_, record) = row?;
                 let recent = request.time == 0 || record.requested > request.time;
@@ -182,6 +225,25 @@ fn listed(from: &impl Read, mut rows: Vec<Row>, page: Page) -> Result<(u32, Vec<
         requests.push(wire(from, &user_id, record, Some(group.info))?);
     }
     Ok((total, requests))
+}
+
+/// The same together with lists of other nodes: how many each has, and the first of them.
+fn merged(
+    from: &impl Read,
+    rows: Vec<Row>,
+    others: Vec<(u32, Vec<Wire>)>,
+    page: Page,
+) -> Result<(u32, Vec<Wire>)> {
+    if others.is_empty() {
+        return listed(from, rows, page);
+    }
+    let (mut total, mut requests) = listed(from, rows, page.with_all_before())?;
+    for (more, others) in others {
+        total = total.saturating_add(more);
+        requests.extend(others);
+    }
+    requests.sort_by_key(|request| std::cmp::Reverse(request.req_time));
+    Ok((total, page.of(requests)))
 }
 
 /// The form that clients receive; notices say the group elsewhere.
