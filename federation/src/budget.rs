@@ -33,10 +33,13 @@ impl Default for Budget {
 }
 
 /// Of so many events one may be refused: those who send what they may not send wait sooner.
-const ONE_REFUSED_OF: u32 = 100;
+const ONE_REFUSED_OF: u32 = 400;
 
 /// Users and groups of one node of which is kept what they may still use; beyond, all begin anew.
 const MOST_ACCOUNTS: usize = 4_096;
+
+/// Faults of one key in a second.
+const FAULTS: u32 = 20;
 
 /// How many seconds' worth may be used at once, after a time of rest.
 const BURST: f64 = 2.0;
@@ -149,6 +152,29 @@ impl Spending {
     /// Whether one more request may be answered.
     pub(crate) fn request(&mut self) -> bool {
         self.requests.take()
+    }
+}
+
+/// Links that ended by the fault of whoever opened them, by its key: the next ones wait.
+#[derive(Debug)]
+pub(crate) struct Faults(Bucket);
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self(Bucket::new(FAULTS))
+    }
+}
+
+impl Faults {
+    /// Charges faults; returns how long the next link waits.
+    pub(crate) fn charge(&mut self, faults: u32) -> Duration {
+        self.0.charge(f64::from(faults))
+    }
+
+    /// Whether they are forgiven.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.0.refill();
+        self.0.level >= self.0.rate * BURST
     }
 }
 

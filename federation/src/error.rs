@@ -87,6 +87,24 @@ impl FederationError {
         };
         Some(Bye { code: code.into(), reason: self.to_string() })
     }
+
+    /// What this costs the one whose link it ends: 0 where nobody is to blame.
+    pub(crate) fn fault(&self) -> u32 {
+        match self {
+            Self::Document { .. }
+            | Self::Unknown(_)
+            | Self::Identity(_)
+            | Self::Protocol(_)
+            | Self::Id(_) => 1,
+            Self::Bye { code, .. } => match code {
+                ByeCode::ByeUnspecified | ByeCode::ByeBusy | ByeCode::ByeInternal => 0,
+                _ => 1,
+            },
+            // A frame that is too large: most of it has come all the same.
+            Self::Link(error) if error.kind() == io::ErrorKind::InvalidData => 5,
+            _ => 0,
+        }
+    }
 }
 
 impl From<Bye> for FederationError {

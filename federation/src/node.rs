@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use prost::Message as _;
 use proto::federation::{
     Greeting, MediaRequest, NodeDocument, Response, Signature, SignedDocument, request,
@@ -77,6 +77,8 @@ impl Federation {
             stop,
             peers: DashMap::new(),
             links: DashMap::new(),
+            admitted: DashSet::new(),
+            faults: DashMap::new(),
             runtime: Handle::current(),
         };
         let federation = Self { shared: Arc::new(shared) };

@@ -4,21 +4,30 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::budget::Faults;
 use crate::shared::Shared;
 use crate::transport::{Incoming, Lane};
 use crate::{control, incoming, media};
 
-/// Links that others have open at the same time.
+/// Links that nodes have open at the same time which were let in before, and that strangers have.
 const LINKS: usize = 4_096;
+const LINKS_OF_STRANGERS: usize = 512;
 /// Links of one lane that one other node has open at the same time.
 const LINKS_PER_PEER: usize = 64;
+/// Keys whose faults are remembered; beyond, those that are forgiven are forgotten, or all.
+const MOST_FAULTY: usize = 4_096;
 
 /// Serves what others open until the node stops.
 pub(crate) async fn accept(shared: Arc<Shared>, mut links: mpsc::Receiver<Incoming>) {
-    let room = Arc::new(Semaphore::new(LINKS));
+    let known = Arc::new(Semaphore::new(LINKS));
+    let strangers = Arc::new(Semaphore::new(LINKS_OF_STRANGERS));
     let stop = shared.stop.clone();
     while let Some(Some(link)) = stop.run_until_cancelled(links.recv()).await {
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let room = if shared.admitted.contains(&link.peer) { &known } else { &strangers };
+        let Ok(place) = Arc::clone(room).try_acquire_owned() else {
+            tracing::debug!(peer = hex::encode(link.peer), "too many links are open");
+            continue;
+        };
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
         tokio::spawn(async move {
             stop.run_until_cancelled(serve(shared, link)).await;
@@ -37,6 +46,11 @@ async fn serve(shared: Arc<Shared>, link: Incoming) {
         tracing::debug!(peer = hex::encode(peer), "another node has too many links open");
         return;
     };
+    let wait = shared.faults.get_mut(&peer).map(|mut faults| faults.charge(0));
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        // Nothing of it is read meanwhile.
+        tokio::time::sleep(wait).await;
+    }
     let served = match lane {
         Lane::Events => incoming::serve(Arc::clone(&shared), link).await,
         Lane::Control => control::serve(Arc::clone(&shared), link).await,
@@ -44,7 +58,21 @@ async fn serve(shared: Arc<Shared>, link: Incoming) {
     };
     if let Err(error) = served {
         tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
+        if error.fault() > 0 {
+            forget_the_forgiven(&shared);
+            shared.faults.entry(peer).or_default().charge(error.fault());
+        }
     }
     drop(place);
     shared.links.remove_if(&(peer, lane), |_, room| room.available_permits() == LINKS_PER_PEER);
+}
+
+fn forget_the_forgiven(shared: &Shared) {
+    let faults = &shared.faults;
+    if faults.len() >= MOST_FAULTY {
+        faults.retain(|_, faults: &mut Faults| !faults.is_over());
+    }
+    if faults.len() >= MOST_FAULTY {
+        faults.clear();
+    }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use proto::federation::{ByeCode, SignedDocument};
 use store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Faults;
 use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::policy::Policies;
@@ -58,6 +59,9 @@ impl Default for Timing {
     }
 }
 
+/// Keys that are remembered to have been let in; beyond, all are strangers again.
+const MOST_ADMITTED: usize = 16_384;
+
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) identity: Identity,
@@ -71,6 +75,10 @@ pub(crate) struct Shared {
     pub(crate) peers: DashMap<Domain, Arc<Peer>>,
     /// Places for the links of one key; a lane does not take those of another.
     pub(crate) links: DashMap<(PublicKey, Lane), Arc<Semaphore>>,
+    /// Keys that were let in since the start.
+    pub(crate) admitted: DashSet<PublicKey>,
+    /// Keys whose links have ended by their fault.
+    pub(crate) faults: DashMap<PublicKey, Faults>,
     /// Where workers run; what wakes them may come from any thread.
     pub(crate) runtime: Handle,
 }
@@ -139,6 +147,11 @@ impl Shared {
         document: Option<SignedDocument>,
     ) -> Result<(), FederationError> {
         self.settings.policies.incoming.check(origin)?;
-        self.trust.authenticate(origin, key, document).await
+        self.trust.authenticate(origin, key, document).await?;
+        if self.admitted.len() >= MOST_ADMITTED {
+            self.admitted.clear();
+        }
+        self.admitted.insert(*key);
+        Ok(())
     }
 }

@@ -76,7 +76,9 @@ impl Endpoint {
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     lanes: Lanes,
-    limits: connection_limits::Behaviour,
+    per_peer: connection_limits::Behaviour,
+    /// Nodes to which this one has ever opened a link find room in any crowd.
+    total: connection_limits::Behaviour,
     pub(super) ways: Ways,
 }
 
@@ -172,10 +174,10 @@ fn swarm(
     let keypair = Keypair::ed25519_from_bytes(identity.seed())
         .map_err(|error| FederationError::KeyFile(error.to_string()))?;
     let streams = limits.streams;
-    let limits = ConnectionLimits::default()
+    let per_peer = ConnectionLimits::default().with_max_established_per_peer(Some(PER_PEER));
+    let total = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING))
-        .with_max_established_incoming(Some(limits.incoming))
-        .with_max_established_per_peer(Some(PER_PEER));
+        .with_max_established_incoming(Some(limits.incoming));
     let built = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_quic_config(move |mut config| {
@@ -190,7 +192,8 @@ fn swarm(
         .map_err(|error| FederationError::KeyFile(error.to_string()))?
         .with_behaviour(|keypair, relayed| Behaviour {
             lanes: Lanes::new(incoming),
-            limits: connection_limits::Behaviour::new(limits),
+            per_peer: connection_limits::Behaviour::new(per_peer),
+            total: connection_limits::Behaviour::new(total),
             ways: Ways::new(keypair, relayed, reach),
         })
         .map_err(|error| FederationError::KeyFile(error.to_string()))?
@@ -244,6 +247,7 @@ struct Waiting {
 
 impl Dialler {
     fn dial(&mut self, paths: &mut Paths, Dial { peer, addresses, lane, opened }: Dial) {
+        self.swarm.behaviour_mut().total.bypass_peer_id(&peer);
         if self.swarm.is_connected(&peer) {
             self.swarm.behaviour_mut().lanes.open(peer, lane, opened);
             return;

@@ -266,8 +266,7 @@ async fn somebody_elsewhere_asks_to_join() -> Result {
 #[tokio::test]
 async fn an_admin_elsewhere_sees_and_answers_who_asks_to_join() -> Result {
     let group = Group::start().await?;
-    let promote =
-        json!({ "members": [{ "groupID": group.id, "userID": BOB, "roleLevel": 60 }] });
+    let promote = json!({ "members": [{ "groupID": group.id, "userID": BOB, "roleLevel": 60 }] });
     group.alice.call("/group/set_group_member_info", promote).await?;
     group.settle().await?;
     let verify = json!({ "groupInfoForSet": { "groupID": group.id, "needVerification": 1 } });

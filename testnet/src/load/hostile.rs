@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use federation::identity::Identity;
 use federation::signed::Use;
@@ -58,8 +58,6 @@ const ROUNDS: usize = 6;
 const LASTS: Duration = Duration::from_secs(10);
 /// Time after which what a round began with has passed.
 const SETTLES: Duration = Duration::from_secs(1);
-/// Priority of what they compute: the lowest.
-const NICE: i32 = 19;
 /// The epoch of their streams.
 const EPOCH: u64 = 9;
 
@@ -166,7 +164,7 @@ impl Attack {
         let (tried, stop) = (Arc::<AtomicU64>::default(), CancellationToken::new());
         let (counted, stopped) = (Arc::clone(&tried), stop.clone());
         let thread = std::thread::Builder::new().name("hostile".into()).spawn(move || {
-            rustix::process::nice(NICE)?;
+            only_when_idle()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut attack = JoinSet::new();
@@ -197,6 +195,14 @@ impl Attack {
         ended.map_err(|_| anyhow::anyhow!("the hostile nodes ended unexpectedly"))??;
         Ok(self.tried.load(Ordering::Relaxed))
     }
+}
+
+/// From now on this thread, and those that it starts, run only where nobody else wants to.
+fn only_when_idle() -> Result {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let set = std::process::Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
+    ensure!(set.context("chrt, of util-linux, is missing")?.success(), "chrt failed");
+    Ok(())
 }
 
 /// A hostile node, whose key the operator of the target trusts.
