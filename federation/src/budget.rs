@@ -213,4 +213,15 @@ mod tests {
         assert_eq!(charge("b", 1, 100), Duration::ZERO);
         assert_eq!(charge("b", 1, 100), Duration::from_secs(2));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_make_the_next_links_wait_and_are_forgiven() {
+        let mut faults = Faults::default();
+        assert_eq!(faults.charge(2 * FAULTS), Duration::ZERO);
+        assert_eq!(faults.charge(FAULTS), Duration::from_secs(1));
+        assert!(!faults.is_over());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(faults.charge(0), Duration::ZERO);
+        assert!(faults.is_over());
+    }
 }

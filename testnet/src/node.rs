@@ -38,6 +38,8 @@ pub struct NodeBuilder {
     reserve_bytes: u64,
     start_ms: Option<i64>,
     domain: Option<Domain>,
+    policies: Policies,
+    budget: Budget,
 }
 
 /// The real time, moved by hand.
@@ -96,6 +98,13 @@ impl NodeBuilder {
         self
     }
 
+    /// With whom it deals, and what others may cost.
+    pub fn terms(mut self, policies: Policies, budget: Budget) -> Self {
+        self.policies = policies;
+        self.budget = budget;
+        self
+    }
+
     /// Starts the node on free ports of loopback.
     pub async fn start(self) -> Result<Node> {
         let folder = tempfile::tempdir()?;
@@ -130,7 +139,10 @@ impl NodeBuilder {
         services.resume().await?;
         let stop = CancellationToken::new();
         let federation = match self.domain {
-            Some(domain) => Some(federate(domain, &services, &clock, &stop).await?),
+            Some(domain) => {
+                let terms = (self.policies, self.budget);
+                Some(federate(domain, terms, &services, &clock, &stop).await?)
+            }
             None => None,
         };
         let listen = Listen { tls: None, max_connections: 10_000, stop: stop.clone() };
@@ -159,6 +171,7 @@ impl NodeBuilder {
 /// Starts to federate over QUIC on loopback.
 async fn federate(
     domain: Domain,
+    (policies, budget): (Policies, Budget),
     services: &Services,
     clock: &Arc<TestClock>,
     stop: &CancellationToken,
@@ -171,9 +184,9 @@ async fn federate(
     let settings = federation::Settings {
         domain,
         addresses: quic.addresses().to_vec(),
-        policies: Policies::default(),
+        policies,
         first_use: false,
-        budget: Budget::default(),
+        budget,
         timing: Timing::default(),
     };
     let (clock, links) = (Arc::clone(clock) as _, (Arc::new(quic) as _, incoming));
@@ -245,6 +258,8 @@ impl Node {
             reserve_bytes: 0,
             start_ms: None,
             domain: None,
+            policies: Policies::default(),
+            budget: Budget::default(),
         }
     }
 

@@ -1,9 +1,13 @@
 //! Who may have to do with users of other nodes, and for how long a node tries.
 
+use std::time::{Duration, Instant};
+
+use federation::Budget;
+use federation::policy::{Policies, Policy};
 use serde_json::json;
 use services::Caller;
 use services::federation::LocalOnly;
-use testnet::{Result, Wire};
+use testnet::{Node, Result, Wire};
 
 use super::{ALICE, BOB, CHAT_AT_ALPHA, Pair, friend_request, until};
 
@@ -114,5 +118,61 @@ async fn what_cannot_be_delivered_for_too_long_is_given_up() -> Result {
     let tip = String::from_utf8(tip.unwrap_or_default().content.to_vec())?;
     assert!(tip.contains(&sent.client_msg_id), "{tip}");
     assert!(tip.contains("could not be reached for 30 days"), "{tip}");
+    Ok(())
+}
+
+/// Alice's node on these terms, and Bob's.
+async fn on_terms(policies: Policies, budget: Budget) -> Result<Pair> {
+    let alpha = Node::builder().domain("alpha.example".parse()?).terms(policies, budget);
+    let alpha = alpha.start().await?;
+    let beta = Node::builder().domain("beta.example".parse()?).start().await?;
+    alpha.trust(&beta).await?;
+    beta.trust(&alpha).await?;
+    let alice = alpha.admin().await?.user("alice").await?;
+    let bob = beta.admin().await?.user("bob").await?;
+    Ok(Pair { alpha, beta, alice, bob })
+}
+
+#[tokio::test]
+async fn a_domain_can_be_denied_in_one_direction() -> Result {
+    let deny = [("beta.example".parse()?)].into();
+    let incoming = Policy { deny, ..Policy::default() };
+    let policies = Policies { incoming, ..Policies::default() };
+    let pair = on_terms(policies, Budget::default()).await?;
+    let mut at_alice = pair.alice.connect(Wire::JSON).await?;
+    let mut at_bob = pair.bob.connect(Wire::JSON).await?;
+    at_alice.send_text(BOB, "one way").await?;
+    assert!(String::from_utf8(at_bob.next_message().await?.content.to_vec())?.contains("one way"));
+    // Whether alice exists cannot be asked there; she is known from her message.
+    at_bob.send_text(ALICE, "and not back").await?;
+    until(async || {
+        let peers = pair.beta.federation().map(|f| f.peers()).transpose()?.unwrap_or_default();
+        let error = peers.first().and_then(|peer| peer.last_error.clone()).unwrap_or_default();
+        Ok(error.contains("beta.example is denied"))
+    })
+    .await?;
+    let peers = pair.beta.federation().map(|f| f.peers()).transpose()?.unwrap_or_default();
+    assert_eq!(peers.first().map(|peer| peer.queued), Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_floods_from_elsewhere_waits_and_loses_nothing() -> Result {
+    let budget = Budget { events_each: 20, ..Budget::default() };
+    let pair = on_terms(Policies::default(), budget).await?;
+    let mut at_bob = pair.bob.connect(Wire::JSON).await?;
+    let mut at_alice = pair.alice.connect(Wire::JSON).await?;
+    let began = Instant::now();
+    for number in 0..100 {
+        at_bob.send_text(ALICE, &format!("flood {number}")).await?;
+    }
+    for number in 0..100 {
+        let text = String::from_utf8(at_alice.next_message().await?.content.to_vec())?;
+        assert!(text.contains(&format!("flood {number}\"")), "{text}");
+    }
+    // Forty at once, the others at twenty a second; a batch that began before its end is let in.
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+    let peers = pair.alpha.federation().map(|f| f.peers()).transpose()?.unwrap_or_default();
+    assert!(peers.iter().any(|peer| peer.throttled > 0), "{peers:?}");
     Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! Calm and attack alternate, for a machine is not as fast in one minute as in the next. The hostile
 //! nodes stand for machines elsewhere: what they compute themselves gets only the time that the
-//! well-behaved leave.
+//! well-behaved leave. They take up the machine all the same; so they attack a bystander too, a node
+//! with which the others have nothing to do, and the two attacks are compared.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,9 +36,10 @@ use super::population;
 use super::report::Report;
 use super::stage::progress;
 use super::steady::Steady;
+use super::target::Target;
 use super::windows::{Window, median};
-use crate::Result;
-use crate::organisations::{ELSEWHERE, federation};
+use crate::organisations::{ELSEWHERE, Organisation, federation};
+use crate::{Process, Result};
 
 /// Pairs of well-behaved users across the two nodes, and their messages a second in all.
 const PAIRS: usize = 100;
@@ -54,10 +56,15 @@ const REQUESTS: usize = 20;
 const MOST_GROWTH: f64 = 10.0;
 const MOST_MIB: f64 = 8.0;
 /// Times that they are at it, how long each time, and how long it is calm before.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 8;
 const LASTS: Duration = Duration::from_secs(10);
 /// Time after which what a round began with has passed.
 const SETTLES: Duration = Duration::from_secs(1);
+/// Whom they attack, in the order in which they learn of them.
+const BYSTANDER: usize = 0;
+const HERE: usize = 1;
+/// The log of the bystander.
+const QUIET: [(&str, &str); 1] = [("ENTENTE_LOG_LEVEL", "error")];
 /// The epoch of their streams.
 const EPOCH: u64 = 9;
 
@@ -88,10 +95,19 @@ pub(crate) async fn hostile(options: &Options) -> Result<Vec<Report>> {
     progress.set_message("registering users");
     let writers = population::settle(&sides.here, PAIRS).await?;
     let readers = population::settle(&sides.there, PAIRS).await?;
-    let victim = writers.first().context("nobody")?.user_id.clone();
-    let mut peers = Vec::new();
-    for at in 0..ALL.len() * OF_EACH {
-        peers.push(Mallory::prepare(at, &mut sides, &victim).await?);
+    let mut peers: Vec<Mallory> = (0..ALL.len() * OF_EACH).map(Mallory::new).collect();
+    let mut bystander = Organisation::prepare(&options.server, 2, &QUIET).await?;
+    bystander.node.launch().await?;
+    let (domain, address) = (bystander.domain, bystander.address);
+    let mut bystander = Target::of("bystander", bystander.node).await?;
+    let user = population::settle(&bystander, 1).await?;
+    for mallory in &mut peers {
+        let victim = user.first().context("nobody")?.user_id.clone();
+        let bystander = bystander.process()?;
+        mallory.aim(bystander, (&domain, address), &victim).await?;
+        let victim = writers.first().context("nobody")?.user_id.clone();
+        let (domain, address) = (sides.domain_here.clone(), sides.federation_here);
+        mallory.aim(sides.here.process()?, (&domain, address), &victim).await?;
     }
     let stage = sides.stage();
     let domain = sides.domain_there.clone();
@@ -102,32 +118,42 @@ pub(crate) async fn hostile(options: &Options) -> Result<Vec<Report>> {
     let mut watch = Watch { stage: &stage, steady };
     watch.calm(&mut report).await?;
     let attack = Attack::start(peers)?;
-    let (mut calm, mut attacked, mut most) = (Vec::new(), Vec::new(), 0.0_f64);
+    let (mut calm, mut beside, mut attacked) = (Vec::new(), Vec::new(), Vec::new());
+    let mut most = 0.0_f64;
     for _ in 0..ROUNDS {
         tokio::time::sleep(SETTLES).await;
         calm.push(watch.look(&mut report, "calm", LASTS).await?.0);
-        attack.go_on(true);
+        attack.aim(Some(BYSTANDER));
+        tokio::time::sleep(SETTLES).await;
+        beside.push(watch.look(&mut report, "attack on a bystander", LASTS).await?.0);
+        attack.aim(Some(HERE));
         tokio::time::sleep(SETTLES).await;
         let (window, memory) = watch.look(&mut report, "attack", LASTS).await?;
         attacked.push(window);
         most = most.max(memory);
-        attack.go_on(false);
+        attack.aim(None);
     }
     let of = |windows: &[Window], read: fn(&Window) -> f64| {
         median(&windows.iter().map(read).collect::<Vec<_>>())
     };
-    report.number("well-behaved in calm rounds, p50", of(&calm, |window| window.p50), "ms");
-    report.number("well-behaved under attack, p50", of(&attacked, |window| window.p50), "ms");
-    let (before, under) = (of(&calm, |window| window.p99), of(&attacked, |window| window.p99));
-    report.number("well-behaved in calm rounds, p99", before, "ms");
-    report.number("well-behaved under attack, p99", under, "ms");
-    let growth = (under / before.max(f64::MIN_POSITIVE) - 1.0) * 100.0;
-    report.number("growth of p99", growth, "%");
+    let rounds = [
+        ("in calm rounds", &calm),
+        ("beside an attacked node", &beside),
+        ("under attack", &attacked),
+    ];
+    for (when, windows) in rounds {
+        report.number(&format!("well-behaved {when}, p50"), of(windows, |seen| seen.p50), "ms");
+        report.number(&format!("well-behaved {when}, p99"), of(windows, |seen| seen.p99), "ms");
+    }
+    let (aside, under) = (of(&beside, |seen| seen.p99), of(&attacked, |seen| seen.p99));
+    let growth = (under / aside.max(f64::MIN_POSITIVE) - 1.0) * 100.0;
+    report.number("growth of p99 by being attacked", growth, "%");
     let memory = most - report.value("server memory before").unwrap_or_default();
     let each = memory / count as f64;
     report.number("memory of each", each, "MiB");
     let tried = attack.end()?;
-    report.number("attacks", tried as f64 / (LASTS + SETTLES).as_secs_f64() / ROUNDS as f64, "/s");
+    let attacking = (LASTS + SETTLES).as_secs_f64() * 2.0 * ROUNDS as f64;
+    report.number("attacks", tried as f64 / attacking, "/s");
     if growth > MOST_GROWTH {
         report.fault(format!("the p99 of the others grew by {growth:.0} %"));
     }
@@ -145,13 +171,14 @@ pub(crate) async fn hostile(options: &Options) -> Result<Vec<Report>> {
     let all = shown["peers"].as_array().map(|peers| peers.iter().map(refused).sum::<u64>());
     report.number("refused and shown", all.unwrap_or_default() as f64, "");
     sides.stop().await?;
+    bystander.stop().await?;
     progress.finish_and_clear();
     Ok(vec![report])
 }
 
 /// The hostile nodes at work, on a thread of their own.
 struct Attack {
-    on: watch::Sender<bool>,
+    aim: watch::Sender<Option<usize>>,
     tried: Arc<AtomicU64>,
     stop: CancellationToken,
     thread: JoinHandle<Result>,
@@ -160,7 +187,7 @@ struct Attack {
 impl Attack {
     /// They wait at first.
     fn start(peers: Vec<Mallory>) -> Result<Self> {
-        let (on, told) = watch::channel(false);
+        let (aim, told) = watch::channel(None);
         let (tried, stop) = (Arc::<AtomicU64>::default(), CancellationToken::new());
         let (counted, stopped) = (Arc::clone(&tried), stop.clone());
         let thread = std::thread::Builder::new().name("hostile".into()).spawn(move || {
@@ -172,7 +199,8 @@ impl Attack {
                     let hostile = Hostile {
                         quic: mallory.listen(stopped.clone()).await?,
                         mallory,
-                        on: told.clone(),
+                        aim: told.clone(),
+                        at: BYSTANDER,
                         tried: Arc::clone(&counted),
                     };
                     attack.spawn(async move { hostile.attack(ALL[at % ALL.len()]).await });
@@ -181,11 +209,11 @@ impl Attack {
                 Ok(())
             })
         })?;
-        Ok(Self { on, tried, stop, thread })
+        Ok(Self { aim, tried, stop, thread })
     }
 
-    fn go_on(&self, on: bool) {
-        self.on.send_replace(on);
+    fn aim(&self, at: Option<usize>) {
+        self.aim.send_replace(at);
     }
 
     /// Ends it; returns how often something was tried.
@@ -205,30 +233,44 @@ fn only_when_idle() -> Result {
     Ok(())
 }
 
-/// A hostile node, whose key the operator of the target trusts.
+/// A hostile node, whose key the operators of its targets trust.
 struct Mallory {
     identity: Identity,
     domain: String,
-    audience: String,
-    victim: String,
+    targets: Vec<Attacked>,
+}
+
+/// A node as those see it who attack it.
+struct Attacked {
+    domain: String,
     key: PublicKey,
     address: String,
+    /// A user of it.
+    victim: String,
 }
 
 impl Mallory {
-    async fn prepare(at: usize, sides: &mut Sides<'_>, victim: &str) -> Result<Self> {
-        let (audience, at_target) = (sides.domain_here.clone(), sides.federation_here);
+    fn new(at: usize) -> Self {
         let identity = Identity::new(rand::random(), 0);
-        let domain = format!("mallory{at}.example");
-        let own = peer_id::to_text(&identity.public_key())?;
-        let node = sides.here.process()?;
+        Self { identity, domain: format!("mallory{at}.example"), targets: Vec::new() }
+    }
+
+    /// Learns of one more target, where it is pinned.
+    async fn aim(
+        &mut self,
+        node: &Process,
+        (domain, at): (&str, SocketAddr),
+        victim: &str,
+    ) -> Result {
+        let own = peer_id::to_text(&self.identity.public_key())?;
         // Nobody has to find it.
-        federation(node, &["pin", &domain, &own, ELSEWHERE.1]).await?;
+        federation(node, &["pin", &self.domain, &own, ELSEWHERE.1]).await?;
         let shown = federation(node, &["key", "show"]).await?;
         let key = peer_id::parse(shown["peer_id"].as_str().context("no peer ID")?)?;
-        let address = format!("/ip4/{}/udp/{}/quic-v1", at_target.ip(), at_target.port());
-        let victim = format!("{victim}@{audience}");
-        Ok(Self { identity, domain, audience, victim, key, address })
+        let address = format!("/ip4/{}/udp/{}/quic-v1", at.ip(), at.port());
+        let victim = format!("{victim}@{domain}");
+        self.targets.push(Attacked { domain: domain.to_owned(), key, address, victim });
+        Ok(())
     }
 
     async fn listen(&self, stop: CancellationToken) -> Result<Quic> {
@@ -237,7 +279,7 @@ impl Mallory {
         Ok(Quic::start(&self.identity, Endpoint::on(listen), links, stop).await?)
     }
 
-    fn batch(&self, signer: &Identity, first_seq: u64, at: u64) -> Bytes {
+    fn batch(&self, target: &Attacked, signer: &Identity, first_seq: u64, at: u64) -> Bytes {
         let requests = (0..REQUESTS as u64).map(|number| {
             let body = FriendRequest {
                 from: Some(Profile {
@@ -245,7 +287,7 @@ impl Mallory {
                     nickname: "M".to_owned(),
                     ..Profile::default()
                 }),
-                to: self.victim.clone(),
+                to: target.victim.clone(),
                 message: "hello".to_owned(),
                 ex: String::new(),
             };
@@ -254,7 +296,7 @@ impl Mallory {
         });
         let payload = BatchPayload {
             origin: self.domain.clone(),
-            audience: self.audience.clone(),
+            audience: target.domain.clone(),
             epoch: EPOCH,
             first_seq,
             time_ms: 1,
@@ -270,14 +312,20 @@ impl Mallory {
 struct Hostile {
     mallory: Mallory,
     quic: Quic,
-    on: watch::Receiver<bool>,
+    aim: watch::Receiver<Option<usize>>,
+    /// Whom it attacks now.
+    at: usize,
     tried: Arc<AtomicU64>,
 }
 
 impl Hostile {
+    fn target(&self) -> Result<&Attacked> {
+        self.mallory.targets.get(self.at).context("nobody to attack")
+    }
+
     async fn open(&self, lane: Lane) -> Result<Frames> {
         let link =
-            self.quic.open(self.mallory.key, vec![self.mallory.address.clone()], lane).await?;
+            self.quic.open(self.target()?.key, vec![self.target()?.address.clone()], lane).await?;
         Ok(LengthDelimitedCodec::builder().max_frame_length(16 << 20).new_framed(link))
     }
 
@@ -287,7 +335,7 @@ impl Hostile {
         let hello = Hello {
             versions: vec![1],
             origin: self.mallory.domain.clone(),
-            audience: self.mallory.audience.clone(),
+            audience: self.target()?.domain.clone(),
             epoch: EPOCH,
             acknowledged: 0,
             document: None,
@@ -304,18 +352,27 @@ impl Hostile {
     async fn attack(mut self, does: Does) {
         let mut held = Vec::new();
         for at in 0_u64.. {
-            if self.on.wait_for(|on| *on).await.is_err() {
-                return;
+            let Ok(aim) = self.aim.wait_for(Option::is_some).await.map(|aim| *aim) else { return };
+            if aim.is_some_and(|aim| aim != self.at) {
+                held.clear();
+                self.at = aim.unwrap_or_default();
             }
             self.tried.fetch_add(1, Ordering::Relaxed);
-            // Being refused stops nobody.
-            let _ = match does {
-                Does::OpensStreams => self.hold(&mut held).await,
-                Does::SendsGarbage => self.garbage(at).await,
-                Does::Forges => self.forge(at).await,
-                Does::NeverReads => self.never_read().await,
-                Does::Pries => self.pry(at).await,
+            let (mut aim, at_now) = (self.aim.clone(), self.at);
+            let attack = async {
+                match does {
+                    Does::OpensStreams => self.hold(&mut held).await,
+                    Does::SendsGarbage => self.garbage(at).await,
+                    Does::Forges => self.forge(at).await,
+                    Does::NeverReads => self.never_read().await,
+                    Does::Pries => self.pry(at).await,
+                }
             };
+            tokio::select! {
+                // Being refused stops nobody.
+                _ = attack => {}
+                _ = aim.wait_for(|aim| *aim != Some(at_now)) => {}
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -343,7 +400,7 @@ impl Hostile {
     async fn forge(&self, at: u64) -> Result {
         let (mut frames, seq) = self.greeted().await?;
         let somebody = Identity::new([at as u8; 32], 0);
-        frames.send(self.mallory.batch(&somebody, seq + 1, at)).await?;
+        frames.send(self.mallory.batch(self.target()?, &somebody, seq + 1, at)).await?;
         frames.next().await;
         Ok(())
     }
@@ -351,11 +408,9 @@ impl Hostile {
     async fn never_read(&self) -> Result {
         let (mut frames, seq) = self.greeted().await?;
         for at in 0.. {
-            if !*self.on.borrow() {
-                break;
-            }
             frames
                 .send(self.mallory.batch(
+                    self.target()?,
                     &self.mallory.identity,
                     seq + 1 + at * REQUESTS as u64,
                     at,
@@ -369,7 +424,7 @@ impl Hostile {
 
     async fn pry(&self, at: u64) -> Result {
         let mut frames = self.open(Lane::Control).await?;
-        let group = format!("{at}@{}", self.mallory.audience);
+        let group = format!("{at}@{}", self.target()?.domain);
         let body = if at.is_multiple_of(2) {
             request::Body::GroupLog(GroupLogRequest { group, ..GroupLogRequest::default() })
         } else {
@@ -378,7 +433,7 @@ impl Hostile {
         };
         let request = Request {
             origin: self.mallory.domain.clone(),
-            audience: self.mallory.audience.clone(),
+            audience: self.target()?.domain.clone(),
             document: None,
             body: Some(body),
         };
