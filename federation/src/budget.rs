@@ -39,7 +39,7 @@ const ONE_REFUSED_OF: u32 = 400;
 const MOST_ACCOUNTS: usize = 4_096;
 
 /// Faults of one key in a second.
-const FAULTS: u32 = 20;
+const FAULTS: u32 = 10;
 
 /// How many seconds' worth may be used at once, after a time of rest.
 const BURST: f64 = 2.0;
