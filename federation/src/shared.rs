@@ -15,11 +15,8 @@ use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::policy::Policies;
 use crate::transport::{Lane, Link, Transport};
-use crate::trust::Trust;
+use crate::trust::{Now, Trust};
 use crate::{Budget, Domain, FederationError, PublicKey, Rules};
-
-/// Tells the time, in Unix milliseconds.
-pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// What an operator can set.
 #[derive(Debug, Clone)]

@@ -16,9 +16,11 @@ use store::{Store, schema};
 use tokio::time::Instant;
 
 use crate::document::{self, Verified};
-use crate::shared::Now;
 use crate::signed::{Use, verify};
 use crate::{Domain, FederationError, PublicKey, peer_id};
+
+/// Tells the time, in Unix milliseconds.
+pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Fetches the document that a domain serves over HTTPS.
 pub type Fetch = Arc<

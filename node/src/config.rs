@@ -178,7 +178,7 @@ config! {
         trust_first_use: bool = false,
         /// Authorities, in PEM, that may vouch for the HTTPS of other domains; empty: the system's.
         ca: PathBuf = PathBuf::new(),
-        /// Events of one other node that are applied in a second; the others wait. Of a hundred, one
+        /// Events of one other node that are applied in a second; the others wait. Of 400, one
         /// may be refused.
         events_per_second: u32 = 20_000,
         /// Bytes of events of one other node in a second.
