@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectionError, Endpoint};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -27,6 +29,23 @@ pub enum Answer {
     Nothing,
     /// The address cannot be sent to.
     Unreachable(String),
+}
+
+/// The host, a name or an IP address, and the UDP port to which a multiaddr leads, or the relay on
+/// the way; `None` if it is none of QUIC over UDP.
+pub fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let address: Multiaddr = address.parse().ok()?;
+    let mut parts = address.iter();
+    let host = match parts.next()? {
+        Protocol::Ip4(ip) => ip.to_string(),
+        Protocol::Ip6(ip) => ip.to_string(),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.into_owned(),
+        _ => return None,
+    };
+    match (parts.next()?, parts.next()?) {
+        (Protocol::Udp(port), Protocol::QuicV1) => Some((host, port)),
+        _ => None,
+    }
 }
 
 /// Takes whoever answers: the probe only asks whether somebody does.
@@ -113,12 +132,26 @@ mod tests {
         let node = Quic::start(&identity, Endpoint::on(listen), links, stop.clone())
             .await
             .expect("listens");
-        let port = node.addresses()[0].split('/').nth(4).and_then(|port| port.parse().ok());
-        let address = SocketAddr::from(([127, 0, 0, 1], port.expect("a port")));
+        let (_, port) = host_and_port(&node.addresses()[0]).expect("a port");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         assert_eq!(quic(address).await.expect("asked"), Answer::Quic);
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
         let address = silent.local_addr().expect("an address");
         assert_eq!(quic(address).await.expect("asked"), Answer::Nothing);
         stop.cancel();
     }
+
+    #[test]
+    fn where_a_multiaddr_leads() {
+        let at = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(host_and_port("/ip4/192.0.2.7/udp/10008/quic-v1"), at("192.0.2.7", 10_008));
+        assert_eq!(host_and_port("/ip6/2001:db8::1/udp/7/quic-v1"), at("2001:db8::1", 7));
+        let relayed = format!("/dns4/relay.example/udp/7/quic-v1/p2p/{RELAY}/p2p-circuit");
+        assert_eq!(host_and_port(&relayed), at("relay.example", 7));
+        for other in ["/ip4/192.0.2.7/tcp/7", "/ip4/192.0.2.7/udp/7", "relay.example:7", "/"] {
+            assert_eq!(host_and_port(other), None, "{other}");
+        }
+    }
+
+    const RELAY: &str = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
 }

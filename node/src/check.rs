@@ -136,12 +136,12 @@ async fn fetched(
 
 /// Sees whether anybody answers at a multiaddr.
 async fn udp(address: &str, findings: &mut Findings) {
-    let mut parts = address.split('/').skip(1);
-    let (kind, host) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let port = parts.nth(1).and_then(|port| port.parse::<u16>().ok()).unwrap_or_default();
-    let resolved: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
-        Ok(resolved) if ["ip4", "ip6", "dns", "dns4", "dns6"].contains(&kind) => resolved.collect(),
-        Ok(_) => Vec::new(),
+    let Some((host, port)) = probe::host_and_port(address) else {
+        findings.note("UDP", false, format!("{address} is no address of QUIC over UDP"));
+        return;
+    };
+    let resolved: Vec<SocketAddr> = match tokio::net::lookup_host((host.as_str(), port)).await {
+        Ok(resolved) => resolved.collect(),
         Err(error) => {
             findings.note("UDP", false, format!("{address}: {error}"));
             return;

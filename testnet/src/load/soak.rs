@@ -240,8 +240,12 @@ fn creeps(before: f64, after: f64) -> bool {
     after > before * CREEP + NOISE_MS
 }
 
+/// How a number is read.
+type OfCondition = fn(&Condition) -> f64;
+type OfWindow = fn(&Window) -> f64;
+
 /// A latency that crept: its name, its median in the first and in the last third, and how it is read.
-type Crept = (&'static str, f64, f64, fn(&Window) -> f64);
+type Crept = (&'static str, f64, f64, OfWindow);
 
 /// Compares the first and the last third of what came after the node had settled; what drifted is a
 /// fault, latencies that crept are returned.
@@ -256,12 +260,12 @@ fn compare(seen: Vec<Moment>, report: &mut Report) -> Vec<Crept> {
         let values = |of_third: &[Moment]| of_third.iter().map(of).collect::<Vec<_>>();
         (values(first), values(last))
     };
-    let resources: [(_, _, fn(&Condition) -> f64, _); 3] = [
+    let resources: [(_, _, OfCondition, _); 3] = [
         ("memory", "MiB", |c| c.resident as f64 / 1_048_576.0, NOISE_MIB),
         ("descriptors", "", |c| c.files as f64, 0.0),
         ("tasks", "", |c| c.tasks as f64, 0.0),
     ];
-    let latencies: [(_, fn(&Window) -> f64); 2] =
+    let latencies: [(_, OfWindow); 2] =
         [("send to delivered, p99", |w| w.p99), ("send to delivered, p50", |w| w.p50)];
     let resources = resources.map(|(name, unit, of, noise)| {
         let (first, last) = series(name, unit, &|moment| of(&moment.1));

@@ -73,17 +73,21 @@ impl Services {
     }
 
     async fn expire_some(&self, destination: &Domain, before: i64, days: i64) -> Result<usize> {
-        let old: Vec<u64> = {
+        let mut old = Vec::new();
+        {
             let view = self.store().view();
             let head = outbox::head(&view, destination.as_str())?;
-            // They were queued in the order of their times.
-            outbox::queued(&view, destination.as_str(), head.acknowledged)
-                .take_while(|row| row.as_ref().is_ok_and(|(_, queued)| queued.time < before))
-                .filter_map(|row| row.ok().filter(|(_, queued)| is_awaited(queued)))
-                .map(|(seq, _)| seq)
-                .take(TOGETHER)
-                .collect()
-        };
+            for row in outbox::queued(&view, destination.as_str(), head.acknowledged) {
+                let (seq, queued) = row?;
+                // They were queued in the order of their times.
+                if queued.time >= before || old.len() == TOGETHER {
+                    break;
+                }
+                if is_awaited(&queued) {
+                    old.push(seq);
+                }
+            }
+        }
         if old.is_empty() {
             return Ok(0);
         }

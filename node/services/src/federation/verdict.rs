@@ -87,8 +87,9 @@ impl Services {
             }
             Arc::clone(asking.entry(pair.clone()).or_default())
         };
-        let place = Some(row.lock_owned().await);
-        let turn = Turn { services: self.clone(), pair, place };
+        // Made before it waits: whoever gives up waiting leaves no row behind.
+        let mut turn = Turn { services: self.clone(), pair, place: None };
+        turn.place = Some(row.lock_owned().await);
         self.ask_elsewhere(&turn.pair).await?;
         Ok(Some(turn))
     }
