@@ -115,7 +115,7 @@ impl Spending {
         }
     }
 
-    /// Charges a batch; returns how long to wait before the next.
+    /// Charges a batch to the node; returns how long to wait before the next.
     pub(crate) fn batch(&mut self, events: usize, bytes: usize) -> Duration {
         self.events.charge(events as f64).max(self.bytes.charge(bytes as f64))
     }

@@ -157,7 +157,7 @@ impl Greeted {
                         let account = self.shared.rules.account(event)?;
                         Some(Cost { account, bytes: event.body.len() })
                     });
-                    let wait = peer.charge(events.len(), bytes).max(peer.charge_each(costs));
+                    let wait = peer.charge(events.len(), bytes, costs.collect());
                     rests = !wait.is_zero();
                     rest.as_mut().reset(tokio::time::Instant::now() + wait);
                     let last = payload.first_seq + events.len() as u64 - 1;

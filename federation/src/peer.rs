@@ -105,15 +105,13 @@ impl Peer {
         }
     }
 
-    /// Charges a batch to its budget; returns how long it has to wait before the next.
-    pub(crate) fn charge(&self, events: usize, bytes: usize) -> Duration {
-        let wait = self.spending.lock().batch(events, bytes);
-        self.waits(wait)
-    }
-
-    /// The same for those of its users and groups on whose account events are.
-    pub(crate) fn charge_each(&self, costs: impl IntoIterator<Item = Cost>) -> Duration {
-        let wait = self.spending.lock().each(costs);
+    /// Charges a batch to its budget, and to its users and groups what is on their account; returns
+    /// how long it has to wait before the next.
+    pub(crate) fn charge(&self, events: usize, bytes: usize, costs: Vec<Cost>) -> Duration {
+        let wait = {
+            let mut spending = self.spending.lock();
+            spending.batch(events, bytes).max(spending.each(costs))
+        };
         self.waits(wait)
     }
 

@@ -58,9 +58,10 @@ async fn serve(shared: Arc<Shared>, link: Incoming) {
     };
     if let Err(error) = served {
         tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
-        if error.fault() > 0 {
+        let fault = error.fault();
+        if fault > 0 {
             forget_the_forgiven(&shared);
-            shared.faults.entry(peer).or_default().charge(error.fault());
+            shared.faults.entry(peer).or_default().charge(fault);
         }
     }
     drop(place);

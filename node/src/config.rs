@@ -3,7 +3,7 @@
 //! Every key is declared once, with its default and its documentation; the example file, the
 //! reference in `docs/operations.md` and the names of the environment variables follow from that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -238,20 +238,25 @@ impl FederationSection {
 
     /// With whom the node federates.
     pub(crate) fn policies(&self) -> anyhow::Result<Policies> {
-        let domains = |key: &str, both: &[String], more: &[String]| {
-            let parsed = both.iter().chain(more).map(|name| name.parse::<Domain>());
-            parsed.collect::<Result<_, _>>().with_context(|| format!("federation.{key}"))
+        let domains = |key: &str, names: &[String]| {
+            let parsed = names.iter().map(|name| name.parse::<Domain>());
+            parsed.collect::<Result<HashSet<_>, _>>().with_context(|| format!("federation.{key}"))
         };
-        let policy = |allow: &[String], deny: &[String]| {
-            anyhow::Ok(Policy {
-                openness: self.policy,
-                allow: domains("allow", &self.allow, allow)?,
-                deny: domains("deny", &self.deny, deny)?,
-            })
+        let (allow, deny) = (domains("allow", &self.allow)?, domains("deny", &self.deny)?);
+        let policy = |more_allow: HashSet<Domain>, more_deny: HashSet<Domain>| Policy {
+            openness: self.policy,
+            allow: &allow | &more_allow,
+            deny: &deny | &more_deny,
         };
         Ok(Policies {
-            incoming: policy(&self.allow_incoming, &self.deny_incoming)?,
-            outgoing: policy(&self.allow_outgoing, &self.deny_outgoing)?,
+            incoming: policy(
+                domains("allow_incoming", &self.allow_incoming)?,
+                domains("deny_incoming", &self.deny_incoming)?,
+            ),
+            outgoing: policy(
+                domains("allow_outgoing", &self.allow_outgoing)?,
+                domains("deny_outgoing", &self.deny_outgoing)?,
+            ),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::message_log::Tails;
 use crate::store::Shared;
 use crate::transaction::AfterCommit;
 use crate::waiting::{Place, Queued, Waiting};
-use crate::{StoreError, Tx, fault};
+use crate::{StoreError, Tx};
 
 /// Transactions in one commit.
 const MAX_JOBS: usize = 512;
@@ -41,11 +41,6 @@ pub(crate) struct Committer {
     pub(crate) reserve_bytes: u64,
     /// Answers come before the sync: a fault that `testnet power-cut` must notice.
     pub(crate) answers_first: bool,
-}
-
-/// Whether the fault is on that [`Committer::answers_first`] stands for.
-pub(crate) fn answers_first() -> bool {
-    fault::is_on("acknowledge-before-sync")
 }
 
 /// What a commit has room for.

@@ -6,13 +6,13 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::committer::{self, Committer, Job};
+use crate::committer::{Committer, Job};
 use crate::engine::{Batch, Direction, Engine};
 use crate::history::State;
 use crate::message_log::Tails;
 use crate::record::Meta;
 use crate::waiting::{Place, Queued, Waiting};
-use crate::{StoreError, Tx, View, schema};
+use crate::{StoreError, Tx, View, fault, schema};
 
 /// How a store works.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ impl Store {
             jobs: Waiting::new(jobs),
             tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages, skipped),
             reserve_bytes: options.reserve_bytes,
-            answers_first: committer::answers_first(),
+            answers_first: fault::is_on("acknowledge-before-sync"),
         };
         let jobs = Arc::new(RwLock::new(Some(sender)));
         if options.inline {

@@ -19,7 +19,7 @@ use clap::Args;
 use federation::Domain;
 use serde_json::json;
 
-use crate::organisations::{Organisation, federation};
+use crate::organisations::{Organisation, federation, multiaddr};
 use crate::{Admin, Client, Result};
 use peer::{OWN, Peer};
 
@@ -229,7 +229,7 @@ async fn started(options: &Options, peer: &Peer) -> Result<Target> {
     let domain = organisation.domain.clone();
     Ok(Target {
         peer_id: organisation.peer_id.clone(),
-        address: format!("/ip4/127.0.0.1/udp/{}/quic-v1", organisation.address.port()),
+        address: multiaddr(organisation.address),
         user: format!("{}@{domain}", options.user),
         group: Some(format!("{group}@{domain}")),
         domain,

@@ -74,7 +74,7 @@ impl Organisation {
 
     /// Trusts another one, at `port`.
     pub(crate) async fn pin(&self, other: &Self, port: u16) -> Result {
-        self.pin_at(other, &format!("/ip4/127.0.0.1/udp/{port}/quic-v1")).await
+        self.pin_at(other, &multiaddr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))).await
     }
 
     /// Trusts another one, at a multiaddr.
@@ -90,6 +90,11 @@ impl Organisation {
         self.pin(other, port).await?;
         Ok(link)
     }
+}
+
+/// Where others reach a node that listens at an address.
+pub(crate) fn multiaddr(at: SocketAddr) -> String {
+    format!("/ip4/{}/udp/{}/quic-v1", at.ip(), at.port())
 }
 
 /// An ID as clients of other nodes see it.

@@ -66,7 +66,6 @@ pub use local_only::LocalOnly;
 pub(crate) use local_only::may_cross;
 pub(crate) use media::Fetching;
 pub(crate) use members::FetchingMembers;
-use order::Over;
 pub use order::Turn;
 pub(crate) use order::Turns;
 pub(crate) use signature::Vouched;
@@ -287,15 +286,15 @@ impl Services {
         self.healed(origin).await?;
         let (events, vouched) = self.vouch_events(origin, events).await?;
         let vouched = Arc::new(vouched);
-        let mut over = Some(turn.comes().await);
+        let over = turn.comes().await;
         let mut events = VecDeque::from(events);
         let mut applied = Vec::new();
         while !events.is_empty() {
             let few: Vec<_> = events.drain(..events.len().min(EVENTS_AT_ONCE)).collect();
-            // Those behind are queued behind the last of these.
-            let over = if events.is_empty() { over.take() } else { None };
-            applied.push(self.apply_few(origin, over, few, &vouched, begin.clone()));
+            applied.push(self.apply_few(origin, few, &vouched, begin.clone()));
         }
+        // Those behind are queued behind these.
+        drop(over);
         Ok(try_join_all(applied).await?.concat())
     }
 
@@ -303,7 +302,6 @@ impl Services {
     fn apply_few<B>(
         &self,
         origin: &Domain,
-        over: Option<Over>,
         events: Vec<(u64, Event)>,
         vouched: &Arc<Vouched>,
         begin: B,
@@ -315,7 +313,6 @@ impl Services {
         let caller = Caller::other_node(&name);
         let applied = self.change_behind(&caller, move |change| {
             let epoch = |tx: &Tx<'_>| Ok::<_, StoreError>(outbox::cursor(tx, &name)?.epoch);
-            drop(over);
             let mut refusals = Vec::new();
             let places = events.first().zip(events.last());
             let Some((first, last)) = places.map(|((first, _), (last, _))| (*first, *last)) else {

@@ -38,7 +38,7 @@ use super::stage::progress;
 use super::steady::Steady;
 use super::target::Target;
 use super::windows::{Window, median};
-use crate::organisations::{ELSEWHERE, Organisation, federation};
+use crate::organisations::{ELSEWHERE, Organisation, federation, multiaddr};
 use crate::{Process, Result};
 
 /// Pairs of well-behaved users across the two nodes, and their messages a second in all.
@@ -133,9 +133,7 @@ pub(crate) async fn hostile(options: &Options) -> Result<Vec<Report>> {
         most = most.max(memory);
         attack.aim(None);
     }
-    let of = |windows: &[Window], read: fn(&Window) -> f64| {
-        median(&windows.iter().map(read).collect::<Vec<_>>())
-    };
+    let of = |windows: &[Window], read: fn(&Window) -> f64| median(windows.iter().map(read));
     let rounds = [
         ("in calm rounds", &calm),
         ("beside an attacked node", &beside),
@@ -267,7 +265,7 @@ impl Mallory {
         federation(node, &["pin", &self.domain, &own, ELSEWHERE.1]).await?;
         let shown = federation(node, &["key", "show"]).await?;
         let key = peer_id::parse(shown["peer_id"].as_str().context("no peer ID")?)?;
-        let address = format!("/ip4/{}/udp/{}/quic-v1", at.ip(), at.port());
+        let address = multiaddr(at);
         let victim = format!("{victim}@{domain}");
         self.targets.push(Attacked { domain: domain.to_owned(), key, address, victim });
         Ok(())
@@ -324,8 +322,8 @@ impl Hostile {
     }
 
     async fn open(&self, lane: Lane) -> Result<Frames> {
-        let link =
-            self.quic.open(self.target()?.key, vec![self.target()?.address.clone()], lane).await?;
+        let target = self.target()?;
+        let link = self.quic.open(target.key, vec![target.address.clone()], lane).await?;
         Ok(LengthDelimitedCodec::builder().max_frame_length(16 << 20).new_framed(link))
     }
 
@@ -352,10 +350,11 @@ impl Hostile {
     async fn attack(mut self, does: Does) {
         let mut held = Vec::new();
         for at in 0_u64.. {
-            let Ok(aim) = self.aim.wait_for(Option::is_some).await.map(|aim| *aim) else { return };
-            if aim.is_some_and(|aim| aim != self.at) {
+            let aim = self.aim.wait_for(Option::is_some).await.map(|aim| *aim);
+            let Ok(Some(aim)) = aim else { return };
+            if aim != self.at {
                 held.clear();
-                self.at = aim.unwrap_or_default();
+                self.at = aim;
             }
             self.tried.fetch_add(1, Ordering::Relaxed);
             let (mut aim, at_now) = (self.aim.clone(), self.at);

@@ -62,7 +62,7 @@ pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
     let mut report = Report::new(format!("{seconds} s at {rate}/s, half of capacity"), target);
     report.number("capacity", capacity.into(), "/s");
     let seen = work(stage, rate, Duration::from_secs(seconds), &mut report).await?;
-    let crept = compare(seen, &mut report);
+    let crept = compare(&seen, &mut report);
     if crept.is_empty() {
         return Ok(report);
     }
@@ -73,8 +73,7 @@ pub(crate) async fn soak(stage: &Stage<'_>) -> Result<Report> {
     let seen = work(&control, rate, span, &mut beside).await?;
     report.faults.extend(beside.faults);
     for (name, before, after, of) in crept {
-        let now =
-            median(&settled(&seen).iter().map(|(_, _, window)| of(window)).collect::<Vec<_>>());
+        let now = median(settled(&seen).iter().map(|(_, _, window)| of(window)));
         report.number(&format!("{name}, a fresh node at the end"), now, "ms");
         if creeps(now, after) {
             report.fault(format!(
@@ -249,8 +248,8 @@ type Crept = (&'static str, f64, f64, OfWindow);
 
 /// Compares the first and the last third of what came after the node had settled; what drifted is a
 /// fault, latencies that crept are returned.
-fn compare(seen: Vec<Moment>, report: &mut Report) -> Vec<Crept> {
-    let compared = settled(&seen);
+fn compare(seen: &[Moment], report: &mut Report) -> Vec<Crept> {
+    let compared = settled(seen);
     let third = (compared.len() / 3).max(1);
     let first = compared.get(..third).unwrap_or_default();
     let last = compared.get(compared.len().saturating_sub(third)..).unwrap_or_default();
@@ -273,7 +272,7 @@ fn compare(seen: Vec<Moment>, report: &mut Report) -> Vec<Crept> {
     });
     let latencies = latencies.map(|(name, of)| {
         let (first, last) = series(name, "ms", &|moment| of(&moment.2));
-        (name, median(&first), median(&last), of)
+        (name, median(first), median(last), of)
     });
     for (name, unit, noise, before, after) in resources {
         report.number(name, after, unit);

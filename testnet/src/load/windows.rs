@@ -57,8 +57,8 @@ fn taken(histogram: &mut Histogram<u64>) -> Window {
 }
 
 /// The middle one.
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }

@@ -9,12 +9,11 @@ use proto::sdkws::RequestPagination;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::profile::MAX_DOMAINS;
 use crate::Services;
 use crate::access::Caller;
 use crate::error::Result;
 
-/// Other nodes that one request of a client may make this node ask.
-const MAX_HOMES: usize = 8;
 /// Most requests that one home is asked for.
 const MOST_OF_ONE: i32 = 200;
 
@@ -47,7 +46,7 @@ impl Services {
         path: &str,
         request: impl Fn(Vec<String>) -> Q,
     ) -> Vec<A> {
-        let asked = elsewhere.into_iter().take(MAX_HOMES).map(|(home, group_ids)| {
+        let asked = elsewhere.into_iter().take(MAX_DOMAINS).map(|(home, group_ids)| {
             let request = request(group_ids);
             async move {
                 let answer = self.call_home(&home, caller, path, &request).await;
@@ -65,7 +64,7 @@ impl Services {
         request: JoinGroupReq,
     ) -> Result<A> {
         let answer = self.call_home(home, caller, "/group/join_group", &request).await?;
-        self.change(caller, move |change| change.asked_elsewhere(request)).await?;
+        self.change(caller, move |change| change.asked_elsewhere(&request)).await?;
         Ok(answer)
     }
 }

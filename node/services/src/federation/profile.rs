@@ -22,7 +22,7 @@ const FRESH_MS: i64 = 10 * 60 * 1_000;
 /// Users asked for in one request.
 pub(super) const MAX_USERS: usize = 100;
 /// Other nodes that one request of a client may make this node ask.
-const MAX_DOMAINS: usize = 8;
+pub(super) const MAX_DOMAINS: usize = 8;
 
 impl Services {
     /// Makes sure that the profiles of users of other nodes are here, as far as those can be

@@ -122,34 +122,31 @@ impl Change<'_, '_> {
             return self.tell_entered(group_id, applicant);
         }
         self.may_enter(group_id, applicant)?;
-        let record = GroupRequest {
-            handle_result: WAITING,
-            req_msg: asked.req_message,
-            requested: self.now,
-            ex: asked.ex,
-            join_source: asked.join_source,
-            ..Default::default()
-        };
+        let record = self.unanswered(&asked);
         self.put_request(group_id, applicant, &record);
         self.tell_application(group_id, &group, applicant, applicant, record)
     }
 
     /// Notes a request to join a group of another node, whose home decides.
-    pub(crate) fn asked_elsewhere(&mut self, asked: JoinGroupReq) -> Result<()> {
-        let (group_id, applicant) = (self.services.typed(&asked.group_id), asked.inviter_user_id);
-        if is_remote(&applicant) || !schema::USERS.contains(self.tx, &applicant)? {
+    pub(crate) fn asked_elsewhere(&mut self, asked: &JoinGroupReq) -> Result<()> {
+        let (group_id, applicant) = (self.services.typed(&asked.group_id), &asked.inviter_user_id);
+        if is_remote(applicant) || !schema::USERS.contains(self.tx, applicant)? {
             return Ok(());
         }
-        let record = GroupRequest {
+        self.put_request(&group_id, applicant, &self.unanswered(asked));
+        Ok(())
+    }
+
+    /// A request to join that nobody has answered yet.
+    fn unanswered(&self, asked: &JoinGroupReq) -> GroupRequest {
+        GroupRequest {
             handle_result: WAITING,
-            req_msg: asked.req_message,
+            req_msg: asked.req_message.clone(),
             requested: self.now,
-            ex: asked.ex,
+            ex: asked.ex.clone(),
             join_source: asked.join_source,
             ..Default::default()
-        };
-        self.put_request(&group_id, &applicant, &record);
-        Ok(())
+        }
     }
 
     fn put_request(&mut self, group_id: &str, user_id: &str, record: &GroupRequest) {

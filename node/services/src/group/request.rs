@@ -14,7 +14,7 @@ use super::{MAX_USERS, check_count, profile, public, required};
 use crate::Services;
 use crate::access::{Caller, role};
 use crate::error::{Result, ServiceError};
-use crate::federation::{ByHome, first_page};
+use crate::federation::{ByHome, at_home, first_page};
 use crate::page::Page;
 use crate::user;
 
@@ -118,10 +118,13 @@ impl Services {
         caller: &Caller,
         request: GetGroupUsersReqApplicationListReq,
     ) -> Result<GetGroupUsersReqApplicationListResp> {
-        let path = "/group/get_group_users_req_application_list";
-        if let Some(home) = self.home_elsewhere(&request.group_id)? {
-            return self.call_home(&home, caller, path, &request).await;
-        }
+        at_home!(
+            self,
+            caller,
+            request,
+            &request.group_id,
+            "/group/get_group_users_req_application_list"
+        );
         required("groupID", &request.group_id)?;
         if request.user_ids.is_empty() {
             return Err(ServiceError::args("userIDs is empty"));
@@ -147,10 +150,13 @@ impl Services {
         caller: &Caller,
         request: GetSpecifiedUserGroupRequestInfoReq,
     ) -> Result<GetSpecifiedUserGroupRequestInfoResp> {
-        let path = "/group/get_specified_user_group_request_info";
-        if let Some(home) = self.home_elsewhere(&request.group_id)? {
-            return self.call_home(&home, caller, path, &request).await;
-        }
+        at_home!(
+            self,
+            caller,
+            request,
+            &request.group_id,
+            "/group/get_specified_user_group_request_info"
+        );
         let (group_id, user_id) = (request.group_id.as_str(), request.user_id.as_str());
         let view = self.store().view();
         if caller.must_be(user_id).is_err() {
