@@ -22,8 +22,9 @@ use tokio_util::task::TaskTracker;
 
 /// How long a peer may take for TLS, and for the head of a request.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Largest head of a request.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Largest head of a request. The operation ID in it grows with the pushes that an SDK handles
+/// together; its own queue holds a thousand, each of which names 64 bytes.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
 
 /// Marks a request that came over TLS.
 #[derive(Debug, Clone, Copy)]

@@ -94,7 +94,7 @@ config! {
         /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 100_000,
         /// Largest frame of a client in bytes.
-        max_frame_bytes: usize = 128 * 1024,
+        max_frame_bytes: usize = 1024 * 1024,
         /// Frames that may wait for a client; one that lets more wait is disconnected.
         queue_frames: usize = 1_024,
         /// Bytes that may wait for a client; one that lets more wait is disconnected.

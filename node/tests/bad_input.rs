@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prost::Message as _;
 use serde_json::{Value, json};
 use store::engine::{Batch, Engine, KeyRange, MemoryEngine, Scan};
 use store::{Direction, StoreError};
@@ -68,6 +69,37 @@ async fn a_frame_over_the_limit_is_closed_as_too_large() -> Result {
         anyhow::bail!("no close frame");
     };
     assert_eq!(u16::from(close.code), 1009);
+    node.stop().await
+}
+
+/// The native SDK makes one of all those of the pushes that came together.
+#[tokio::test]
+async fn operation_ids_of_any_length_are_taken_and_passed_on_cut() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let mut at_bob = bob.connect(Wire::GOB_GZIP).await?;
+    let passed_on = async |at_bob: &mut Socket| loop {
+        if let Push::Message { operation_id, .. } = at_bob.next_push().await? {
+            return Result::<String>::Ok(operation_id);
+        }
+    };
+    for pushes in [60, 3_000] {
+        let operation_id = format!("Batch_{}", vec!["1764451234567890123"; pushes].join("$"));
+        let read = json!({ "userID": "bob", "conversationID": "si_alice_bob", "hasReadSeq": 1 });
+        let mut at_alice = alice.connect(Wire::GOB_GZIP).await?;
+        let message = testnet::text_message("alice", "bob", "hello").encode_to_vec();
+        let asked = at_alice.ask_as(&operation_id, 1003, message).await?;
+        let answer = at_alice.answer(&asked).await?;
+        assert_eq!((answer.err_code, &answer.operation_id), (0, &operation_id));
+        let by_socket = passed_on(&mut at_bob).await?;
+
+        let path = "/msg/mark_conversation_as_read";
+        let answer = node.rest().post(path, &bob.token, &operation_id, read.to_string()).await?;
+        assert_eq!(answer.code, 0, "{}", answer.text);
+        let by_rest = passed_on(&mut at_bob).await?;
+        assert_eq!((by_socket.len(), &by_rest), (64, &by_socket));
+        assert!(operation_id.starts_with(&by_rest[..47]), "{by_rest}");
+    }
     node.stop().await
 }
 

@@ -6,10 +6,12 @@
 //! * [`envelope`]: what travels in one WebSocket frame.
 //! * [`federation`]: what nodes say to each other, from `proto/entente/federation.proto`.
 //! * [`qualified`]: IDs of users and groups of other nodes.
+//! * [`OperationId`]: what a client calls a request.
 
 pub mod envelope;
 pub mod gob;
 pub mod json;
+mod operation_id;
 pub mod qualified;
 
 #[allow(missing_docs, clippy::all)]
@@ -23,6 +25,7 @@ pub mod federation {
     include!(concat!(env!("OUT_DIR"), "/entente.federation.rs"));
 }
 
+pub use operation_id::OperationId;
 pub use prost::Message;
 pub use wire::openim;
 pub use wire::openim::{

@@ -6,6 +6,7 @@
 
 pub mod conformance;
 pub mod crash;
+pub mod crowd;
 pub mod docker;
 mod link;
 pub mod load;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testnet::{conformance, crash, docker, load, model, nat, power_cut, simulation, up};
+use testnet::{conformance, crash, crowd, docker, load, model, nat, power_cut, simulation, up};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,6 +28,8 @@ enum Command {
     Load(Box<load::Options>),
     /// Kill a node under load again and again and look for what it had acknowledged.
     Crash(crash::Options),
+    /// Let a crowd of phones loose on a node, as native SDKs behave, and compare what they have.
+    Crowd(crowd::Options),
     /// Let users act at random and compare what everybody sees with a model.
     Model(model::Options),
     /// Let organisations talk over links that fail, and compare what they know in the end.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Order(order) => up::order(&place, &order),
         Command::Load(options) => load::run(&options),
         Command::Crash(options) => crash::run(&options),
+        Command::Crowd(options) => crowd::run(&options),
         Command::Model(options) => model::run(&options),
         Command::Simulate(options) => simulation::run(&options),
         Command::Conformance(options) => conformance::run(&options),

@@ -101,12 +101,21 @@ impl Socket {
 
     /// Sends a request without waiting for its answer; returns its msgIncr.
     pub async fn ask(&mut self, opcode: i32, data: impl Into<Bytes>) -> Result<String> {
-        let number = unique();
+        self.ask_as(&format!("op-{}", unique()), opcode, data).await
+    }
+
+    /// As [`ask`](Self::ask), under an operation ID of the caller's.
+    pub async fn ask_as(
+        &mut self,
+        operation_id: &str,
+        opcode: i32,
+        data: impl Into<Bytes>,
+    ) -> Result<String> {
         let request = Request {
             req_identifier: opcode,
             send_id: self.user_id.clone(),
-            operation_id: format!("op-{number}"),
-            msg_incr: format!("incr-{number}"),
+            operation_id: operation_id.to_owned(),
+            msg_incr: format!("incr-{}", unique()),
             data: data.into(),
             ..Request::default()
         };
@@ -202,6 +211,19 @@ impl Socket {
         Ok(pulled.msgs.remove(id).map(|pulled| pulled.msgs).unwrap_or_default())
     }
 
+    /// Reads one frame, however long it takes to come, and keeps what it pushes. Nothing is lost if
+    /// the future is dropped.
+    pub async fn fill(&mut self) -> Result {
+        let frame = self.frame().await?;
+        let response = self.response(frame)?;
+        self.keep(response)
+    }
+
+    /// What was pushed and is kept, oldest first.
+    pub fn kept(&mut self) -> Vec<Push> {
+        self.pushes.drain(..).collect()
+    }
+
     /// The next push.
     pub async fn next_push(&mut self) -> Result<Push> {
         loop {
@@ -252,11 +274,12 @@ impl Socket {
 
     /// The next frame as it is, pings and pongs left out.
     pub async fn next_raw(&mut self) -> Result<Message> {
+        tokio::time::timeout(PATIENCE, self.frame()).await.context("nothing came")?
+    }
+
+    async fn frame(&mut self) -> Result<Message> {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.inner.next())
-                .await
-                .context("nothing came")?
-                .context("the connection was closed")??;
+            let frame = self.inner.next().await.context("the connection was closed")??;
             if !matches!(frame, Message::Ping(_) | Message::Pong(_)) {
                 return Ok(frame);
             }
@@ -282,7 +305,12 @@ impl Socket {
     }
 
     async fn next_response(&mut self) -> Result<Response> {
-        match self.next_raw().await? {
+        let frame = self.next_raw().await?;
+        self.response(frame)
+    }
+
+    fn response(&self, frame: Message) -> Result<Response> {
+        match frame {
             Message::Binary(frame) => {
                 Ok(envelope::decode_response(&frame, self.wire.encoding, self.wire.gzip, LIMIT)?)
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proto::OperationId;
 use proto::envelope::Encoding;
 use serde::Deserialize;
 use services::{Caller, platform};
@@ -11,7 +12,7 @@ use services::{Caller, platform};
 use super::Wire;
 use crate::error_code::ApiError;
 
-/// Longest part of a refused parameter that is repeated in the answer.
+/// Longest sendID; no user has a longer one.
 const MAX_ID_BYTES: usize = 256;
 
 /// A handshake whose parameters are all there.
@@ -19,7 +20,7 @@ pub(super) struct Handshake {
     pub(super) user_id: String,
     pub(super) token: String,
     pub(super) platform_id: i32,
-    pub(super) operation_id: String,
+    pub(super) operation_id: OperationId,
     pub(super) wire: Wire,
     /// The client waits for a first text frame with the result.
     pub(super) wants_result: bool,
@@ -108,8 +109,8 @@ pub(super) fn parse(query: &str, header: impl FnOnce() -> String) -> Result<Hand
             return Err(missing(name));
         }
     }
-    if all.operation_id.len() > MAX_ID_BYTES || all.user_id.len() > MAX_ID_BYTES {
-        return Err(ApiError::connection_args("sendID or operationID is too long"));
+    if all.user_id.len() > MAX_ID_BYTES {
+        return Err(ApiError::connection_args("sendID is too long"));
     }
     if !platform::exists(all.platform_id) {
         return Err(ApiError::connection_args("platformID is invalid"));
@@ -126,7 +127,7 @@ pub(super) fn parse(query: &str, header: impl FnOnce() -> String) -> Result<Hand
         user_id: all.user_id,
         token: all.token,
         platform_id: all.platform_id,
-        operation_id: all.operation_id,
+        operation_id: OperationId::new(&all.operation_id),
         wire: Wire { encoding, gzip: all.compression == "gzip" },
         wants_result: all.send_response,
         is_admin: false,

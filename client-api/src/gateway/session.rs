@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
+use proto::OperationId;
 use proto::envelope::{self, Request, Response};
 use proto::sdkws::MsgData;
 use services::hub::{Connection, Outgoing, Registered};
@@ -46,8 +47,6 @@ const AFTER_ANSWER: Duration = Duration::from_millis(2);
 const WRITE_BATCH: usize = 64;
 /// Most bytes of a frame once inflated.
 const MAX_INFLATED_BYTES: usize = 1024 * 1024;
-/// Longest operation ID or msgIncr; pushes and answers carry them on.
-const MAX_TRACE_BYTES: usize = 256;
 
 /// A send under way; ends with the answer to write if it was refused.
 type Send = Pin<Box<dyn Future<Output = Option<Bytes>> + std::marker::Send>>;
@@ -113,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         tracing::debug!(
             user_id = self.caller.user_id,
             platform_id = self.caller.platform_id,
-            operation_id = self.caller.operation_id,
+            operation_id = &*self.caller.operation_id,
             "connected"
         );
         let end = match self.greet().await {
@@ -245,13 +244,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             })?;
         if request.send_id != self.caller.user_id
             || !opcode::OPCODES.contains(&request.req_identifier)
-            || request.operation_id.len() > MAX_TRACE_BYTES
-            || request.msg_incr.len() > MAX_TRACE_BYTES
         {
             tracing::debug!(user_id = self.caller.user_id, "a frame breaks the protocol");
             return Err(End::Drop);
         }
-        let caller = Caller { operation_id: request.operation_id.clone(), ..self.caller.clone() };
+        let caller =
+            Caller { operation_id: OperationId::new(&request.operation_id), ..self.caller.clone() };
         if request.req_identifier == id::SEND_MESSAGE {
             let now = Instant::now();
             if !self.pace.hurries(now) {
@@ -330,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Outgoing::Push(push) => push.frame(kind(wire), |push| {
                 let response = Response {
                     req_identifier: id::PUSH,
-                    operation_id: push.operation_id.clone(),
+                    operation_id: push.operation_id.to_string(),
                     data: Some(push.data.clone()),
                     ..Response::default()
                 };
@@ -418,7 +416,7 @@ fn answer_frame(wire: Wire, request: &Request, answer: opcode::Answer) -> Bytes 
         Err(ApiError { code, name, detail, .. }) => {
             tracing::debug!(
                 opcode = request.req_identifier,
-                operation_id = request.operation_id,
+                operation_id = &*OperationId::new(&request.operation_id),
                 code,
                 detail,
                 "refused"

@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use proto::OperationId;
 use services::Services;
 use uuid::Uuid;
 
@@ -13,10 +14,7 @@ use crate::error_code::ApiError;
 
 /// The operation ID of a request.
 #[derive(Debug, Clone)]
-pub(super) struct Trace(pub(super) String);
-
-/// Longest operation ID; pushes carry it on.
-const MAX_OPERATION_ID_BYTES: usize = 256;
+pub(super) struct Trace(pub(super) OperationId);
 
 const OPEN: [&str; 2] = ["/auth/get_admin_token", "/auth/parse_token"];
 
@@ -83,12 +81,7 @@ fn admit(services: &Services, request: &mut Request) -> Result<(), ApiError> {
     if operation_id.is_empty() {
         return Err(ApiError::args("header must have operationID"));
     }
-    if operation_id.len() > MAX_OPERATION_ID_BYTES {
-        return Err(ApiError::args(format!(
-            "operationID has at most {MAX_OPERATION_ID_BYTES} bytes"
-        )));
-    }
-    let operation_id = operation_id.to_owned();
+    let operation_id = OperationId::new(operation_id);
     if !OPEN.iter().any(|open| request.uri().path().starts_with(open)) {
         let token = text(request.headers(), "token");
         if token.is_empty() {

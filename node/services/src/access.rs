@@ -2,6 +2,7 @@
 
 mod group;
 
+use proto::OperationId;
 use store::{Read, schema};
 
 use crate::conversation_id;
@@ -15,8 +16,8 @@ pub struct Caller {
     pub user_id: String,
     /// Platform of the token.
     pub platform_id: i32,
-    /// Trace ID of the request; pushes that follow from it carry it.
-    pub operation_id: String,
+    /// Operation ID of the request; pushes that follow from it carry it.
+    pub operation_id: OperationId,
     /// The user is an app admin.
     pub is_admin: bool,
 }
@@ -37,7 +38,7 @@ impl Caller {
         Self {
             user_id: admin.to_owned(),
             platform_id: platform::ADMIN,
-            operation_id: "node".to_owned(),
+            operation_id: "node".into(),
             is_admin: true,
         }
     }

@@ -1,6 +1,7 @@
 //! Tokens: issuing, checking, kicking.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
+use proto::OperationId;
 use proto::auth::{
     ForceLogoutReq, ForceLogoutResp, GetAdminTokenReq, GetAdminTokenResp, GetUserTokenReq,
     GetUserTokenResp, ParseTokenReq, ParseTokenResp,
@@ -46,7 +47,7 @@ pub struct Claims {
 
 impl Services {
     /// Who a token stands for, if the node holds it and it is in force.
-    pub fn check_token(&self, token: &str, operation_id: &str) -> Result<Caller> {
+    pub fn check_token(&self, token: &str, operation_id: &OperationId) -> Result<Caller> {
         let claims = self.claims(token)?;
         let view = self.store().view();
         self.must_hold(&view, &claims, token)?;
@@ -54,7 +55,7 @@ impl Services {
             is_admin: self.settings().is_admin(&claims.user_id),
             user_id: claims.user_id,
             platform_id: claims.platform_id,
-            operation_id: operation_id.to_owned(),
+            operation_id: operation_id.clone(),
         })
     }
 

@@ -15,8 +15,10 @@ use crate::error::{Result, ServiceError};
 use crate::federation::Crossing;
 use crate::{Services, Settings};
 
-/// Pushes in one frame where they go together.
+/// Pushes in one frame where they go together, and their bytes: the native SDK reads no frame over
+/// 1 MiB.
 const PUSHES_PER_FRAME: usize = 64;
+const BYTES_PER_FRAME: usize = 512 * 1024;
 
 /// One change under way: a transaction, who makes it, and what is to be sent once it is durable.
 pub(crate) struct Change<'a, 'tx> {
@@ -199,8 +201,19 @@ impl<'tx> Change<'_, 'tx> {
                 other => self.deliver(other),
             }
         }
-        for pushes in pushes.chunks(PUSHES_PER_FRAME) {
-            let push = Push::joined(pushes, &self.caller.operation_id);
+        let mut rest = pushes.as_slice();
+        while !rest.is_empty() {
+            let (mut count, mut bytes) = (0, 0);
+            for push in rest.iter().take(PUSHES_PER_FRAME) {
+                bytes += push.data.len();
+                if count > 0 && bytes > BYTES_PER_FRAME {
+                    break;
+                }
+                count += 1;
+            }
+            let (together, later) = rest.split_at(count);
+            rest = later;
+            let push = Push::joined(together, &self.caller.operation_id);
             let audience = Audience::Users(vec![user_id.to_owned()]);
             self.deliver(Delivery::Push(audience, Arc::new(push)));
         }

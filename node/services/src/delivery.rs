@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint};
+use proto::OperationId;
 use proto::msg::SendMsgResp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -27,7 +28,7 @@ pub struct Push {
     /// An encoded `PushMessages` with this one message.
     pub data: Bytes,
     /// Operation ID of the request that caused it.
-    pub operation_id: String,
+    pub operation_id: OperationId,
     frames: [OnceLock<Bytes>; FRAME_KINDS],
 }
 
@@ -36,10 +37,10 @@ pub const FRAME_KINDS: usize = 4;
 
 impl Push {
     /// Wraps an encoded `MsgData` of a conversation.
-    pub fn new(conversation_id: &str, message: &[u8], operation_id: &str) -> Self {
+    pub fn new(conversation_id: &str, message: &[u8], operation_id: &OperationId) -> Self {
         Self {
             data: push_messages(conversation_id, message),
-            operation_id: operation_id.to_owned(),
+            operation_id: operation_id.clone(),
             frames: Default::default(),
         }
     }
@@ -47,13 +48,9 @@ impl Push {
     /// Several pushes as one; each must be in a conversation of its own.
     ///
     /// Encoded messages one after the other are their union.
-    pub fn joined(pushes: &[Arc<Self>], operation_id: &str) -> Self {
+    pub fn joined(pushes: &[Arc<Self>], operation_id: &OperationId) -> Self {
         let data: Vec<u8> = pushes.iter().flat_map(|push| push.data.iter().copied()).collect();
-        Self {
-            data: data.into(),
-            operation_id: operation_id.to_owned(),
-            frames: Default::default(),
-        }
+        Self { data: data.into(), operation_id: operation_id.clone(), frames: Default::default() }
     }
 
     /// The frame of one kind, made by `encode` the first time it is wanted.
@@ -176,10 +173,10 @@ mod tests {
     fn joined_pushes_hold_all_messages() {
         let push = |id: &str| {
             let message = MsgData { send_id: id.into(), seq: 7, ..Default::default() };
-            Arc::new(Push::new(id, &message.encode_to_vec(), "op"))
+            Arc::new(Push::new(id, &message.encode_to_vec(), &"op".into()))
         };
-        let joined = Push::joined(&[push("si_a_b"), push("n_a_b"), push("si_a_c")], "op-2");
-        assert_eq!(joined.operation_id, "op-2");
+        let joined = Push::joined(&[push("si_a_b"), push("n_a_b"), push("si_a_c")], &"op-2".into());
+        assert_eq!(joined.operation_id.as_str(), "op-2");
         let messages = PushMessages::decode(joined.data).expect("decodes");
         let in_chats: Vec<(&str, &str)> =
             messages.msgs.iter().map(|(id, m)| (id.as_str(), m.msgs[0].send_id.as_str())).collect();

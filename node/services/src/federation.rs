@@ -439,7 +439,7 @@ impl Caller {
         Self {
             user_id,
             platform_id: platform::NONE,
-            operation_id: operation.to_owned(),
+            operation_id: operation.into(),
             is_admin: false,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::OperationId;
 use proto::push::{DelUserPushTokenReq, DelUserPushTokenResp};
 use proto::sdkws::{SubUserOnlineStatus, SubUserOnlineStatusTips};
 use store::schema;
@@ -23,7 +24,7 @@ impl Services {
         token: &str,
         user_id: &str,
         platform_id: i32,
-        operation_id: &str,
+        operation_id: &OperationId,
     ) -> Result<Caller> {
         let caller = self.check_token(token, operation_id)?;
         if caller.user_id != user_id {

@@ -101,6 +101,31 @@ async fn a_receipt_names_the_messages_as_their_author_knows_them() -> Result {
 }
 
 #[tokio::test]
+async fn a_receipt_for_thousands_reaches_their_author() -> Result {
+    let pair = Pair::start().await?;
+    let mut at_alice = pair.alice.connect(Wire::GOB_GZIP).await?;
+    let total = 1_500;
+    let mut asked = Vec::new();
+    for _ in 0..total {
+        let message = testnet::text_message("alice", BOB, "hello");
+        asked.push(at_alice.ask(SEND, message.encode_to_vec()).await?);
+    }
+    for asked in asked {
+        at_alice.answer(&asked).await?;
+    }
+    pair.settle().await?;
+    let seqs: Vec<i64> = (1..=total).collect();
+    let read = json!({
+        "conversationID": CHAT_AT_BETA, "userID": "bob", "hasReadSeq": total, "seqs": seqs,
+    });
+    pair.bob.call("/msg/mark_conversation_as_read", read).await?;
+    pair.settle().await?;
+    let all = at_alice.history_from(CHAT_AT_ALPHA, 1).await?;
+    assert_eq!(all.iter().filter(|message| message.is_read).count(), seqs.len());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_message_is_taken_back_on_both_nodes() -> Result {
     let pair = Pair::start().await?;
     let mut at_alice = pair.alice.connect(Wire::JSON).await?;

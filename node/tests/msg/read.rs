@@ -188,3 +188,35 @@ async fn what_is_refused() -> Result {
     assert_eq!(seqs(&bob, id).await?, (2, 0));
     node.stop().await
 }
+
+/// SDKs name every message that the user had not read.
+#[tokio::test]
+async fn thousands_are_read_at_once() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let mut at_alice = alice.connect(Wire::GOB_GZIP).await?;
+    let total = 4_500;
+    for _ in 0..total {
+        at_alice.send_text("bob", "hello").await?;
+    }
+    let mut at_alice = alice.connect(Wire::GOB_GZIP).await?;
+    let seqs: Vec<i64> = (1..=total).collect();
+    let body = json!({ "conversationID": "si_alice_bob", "userID": "bob", "seqs": &seqs[..2_300] });
+    bob.call("/msg/mark_msgs_as_read", body).await?;
+    let mut told = Vec::new();
+    while told.len() < 2_300 {
+        let receipt = at_alice.next_notification(2200).await?;
+        told.extend(detail(&receipt.content)["seqs"].as_array().cloned().unwrap_or_default());
+    }
+    assert_eq!(json!(told), json!(seqs[..2_300]));
+    let body = json!({
+        "conversationID": "si_alice_bob", "userID": "bob", "hasReadSeq": total, "seqs": seqs,
+    });
+    bob.call("/msg/mark_conversation_as_read", body).await?;
+    let receipt = at_alice.next_notification(2200).await?;
+    let named = detail(&receipt.content)["seqs"].clone();
+    assert_eq!(named, json!(seqs[2_500..]), "the newest, and all before count as read");
+    let all = pull(&alice, "si_alice_bob", 1, total).await?;
+    assert!(all.as_array().is_some_and(|all| all.iter().all(|message| message["isRead"] == true)));
+    node.stop().await
+}

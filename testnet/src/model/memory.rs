@@ -125,7 +125,7 @@ impl Memory {
     async fn register(&mut self, device: Device, token: &str) -> Result<Option<Registered>> {
         let services = &self.node.services;
         let id = device.user.id();
-        let Ok(caller) = services.check_login(token, &id, device.platform, "model") else {
+        let Ok(caller) = services.check_login(token, &id, device.platform, &"model".into()) else {
             return Ok(None);
         };
         Ok(Some(services.connect(&caller, token, QUEUE).await?))

@@ -123,8 +123,15 @@ impl Change<'_, '_> {
             return Ok(());
         }
         let (reader, author) = (self.qualified(reader)?, self.qualified(author)?);
-        let body = ReadEvent { reader, author, up_to, seqs };
-        self.tell_node(&domain, EventKind::EventRead, &body)
+        let mut read = ReadEvent { reader, author, up_to, seqs: Vec::new() };
+        if seqs.is_empty() {
+            return self.tell_node(&domain, EventKind::EventRead, &read);
+        }
+        for seqs in seqs.chunks(MAX_ELEMENTS) {
+            read.seqs = seqs.to_vec();
+            self.tell_node(&domain, EventKind::EventRead, &read)?;
+        }
+        Ok(())
     }
 
     /// Tells the peer's node of messages that are gone for both.

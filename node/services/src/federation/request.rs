@@ -1,6 +1,7 @@
 //! Requests of other nodes, answered at once.
 
 use prost::Message as _;
+use proto::OperationId;
 use proto::federation::{
     Ephemeral, Greeting, GroupAnswer, Profiles, Response, SendVerdict, request, response,
 };
@@ -157,7 +158,8 @@ impl Services {
         self.check_receiver(&self.store().view(), &mut message)?;
         let conversation = conversation_id::single(&from, &to);
         let operation = format!("{}/typing", qualify(&from, own)?);
-        let push = Push::new(&conversation, &message.encode_to_vec(), &operation);
+        let push =
+            Push::new(&conversation, &message.encode_to_vec(), &OperationId::new(&operation));
         let delivery = Delivery::Push(audience(&message, &[]), Arc::new(push));
         self.inner.outbox.send(vec![delivery]).await;
         Ok(())

@@ -1,5 +1,6 @@
 //! The end of a group.
 
+use proto::OperationId;
 use proto::group::{DismissGroupReq, DismissGroupResp};
 use proto::sdkws::GroupDismissedTips;
 use store::record::Dismissal;
@@ -69,7 +70,7 @@ impl Services {
         let caller = Caller {
             user_id: dismissal.op_user.unwrap_or_default().user_id,
             platform_id: platform::ADMIN,
-            operation_id: dismissal.operation_id,
+            operation_id: OperationId::new(&dismissal.operation_id),
             is_admin: false,
         };
         let group_id = group_id.to_owned();
@@ -97,7 +98,7 @@ impl Change<'_, '_> {
         let dismissal = Dismissal {
             group: Some(group.info),
             op_user: Some(self.operator(group_id)?),
-            operation_id: self.caller.operation_id.clone(),
+            operation_id: self.caller.operation_id.to_string(),
             silent: asked.delete_member,
             in_chat: !asked.delete_member && asked.send_message.unwrap_or(shown),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proto::OperationId;
 use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use store::record::GroupCall;
@@ -48,7 +49,7 @@ pub(crate) fn mark_named(change: &mut Change<'_, '_>, message: &MsgData) -> Resu
             after: String::new(),
             sender: message.send_id.clone(),
             named: named.into_iter().cloned().collect(),
-            operation_id: change.caller.operation_id.clone(),
+            operation_id: change.caller.operation_id.to_string(),
             mark: AT_ALL,
         };
         schema::GROUP_CALLS.put(change.tx, &message.group_id, &call);
@@ -79,7 +80,7 @@ impl Change<'_, '_> {
     /// [`Services::mark_everybody`] does the rest when it is out.
     pub(crate) fn note_announcement(&mut self, group_id: &str) {
         let call = GroupCall {
-            operation_id: self.caller.operation_id.clone(),
+            operation_id: self.caller.operation_id.to_string(),
             mark: ANNOUNCEMENT,
             ..Default::default()
         };
@@ -132,7 +133,7 @@ impl Services {
         let caller = Caller {
             user_id: call.sender.clone(),
             platform_id: platform::ADMIN,
-            operation_id: call.operation_id.clone(),
+            operation_id: OperationId::new(&call.operation_id),
             is_admin: false,
         };
         let group_id = group_id.to_owned();

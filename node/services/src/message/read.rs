@@ -11,7 +11,7 @@ use store::record::Conversation;
 use store::{Direction, message_log, schema};
 
 use super::pull::seqs;
-use super::{MAX_ELEMENTS, required, required_list};
+use super::{MAX_ELEMENTS, required};
 use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
@@ -19,9 +19,12 @@ use crate::conversation;
 use crate::conversation_id::SINGLE;
 use crate::error::{Result, ServiceError};
 use crate::notification::{Notification, To, kind};
+use crate::user::check_count;
 
 /// Seqs a receipt names; older ones are marked all the same.
-const MAX_RECEIPT_SEQS: i64 = 2_000;
+const MAX_RECEIPT_SEQS: usize = 2_000;
+/// Seqs in one request. SDKs name every message that the user had not read.
+const MAX_SEQS: usize = 100_000;
 
 impl Services {
     /// Marks single messages as read; the last of the seqs is how far the user has read.
@@ -31,29 +34,33 @@ impl Services {
         request: MarkMsgsAsReadReq,
     ) -> Result<MarkMsgsAsReadResp> {
         required("conversationID", &request.conversation_id)?;
-        required_list("seqs", &request.seqs)?;
+        let Some(has_read_seq) = request.seqs.last().copied() else {
+            return Err(ServiceError::args("seqs is empty"));
+        };
         required("userID", &request.user_id)?;
         must_be_seqs(&request.seqs)?;
         caller.must_be(&request.user_id)?;
         self.change(caller, move |change| {
             let MarkMsgsAsReadReq { conversation_id, seqs, user_id } = request;
-            let has_read_seq = seqs.last().copied().unwrap_or_default();
             must_be_reachable(change, &user_id, &conversation_id, has_read_seq)?;
             let record = must_be_listed(change, &user_id, &conversation_id)?;
             change.raise_read(&user_id, &conversation_id, has_read_seq)?;
             let mut tips = MarkAsReadTips {
                 mark_as_read_user_id: user_id.clone(),
                 conversation_id,
-                seqs,
+                seqs: Vec::new(),
                 has_read_seq,
             };
-            if record.session_type == SINGLE {
-                let marked = tips.seqs.iter().copied().collect();
-                mark_messages(change, &user_id, &tips.conversation_id, &marked)?;
-            } else {
-                tips.seqs.clear();
+            if record.session_type != SINGLE {
+                tell(change, &tips, &record)?;
+                return Ok(MarkMsgsAsReadResp {});
             }
-            tell(change, &tips, &record)?;
+            for seqs in seqs.chunks(MAX_RECEIPT_SEQS) {
+                let marked = seqs.iter().copied().collect();
+                mark_messages(change, &user_id, &tips.conversation_id, &marked)?;
+                tips.seqs = seqs.to_vec();
+                tell(change, &tips, &record)?;
+            }
             Ok(MarkMsgsAsReadResp {})
         })
         .await
@@ -68,10 +75,7 @@ impl Services {
         required("conversationID", &request.conversation_id)?;
         required("userID", &request.user_id)?;
         must_be_seq(request.has_read_seq)?;
-        if !request.seqs.is_empty() {
-            required_list("seqs", &request.seqs)?;
-            must_be_seqs(&request.seqs)?;
-        }
+        must_be_seqs(&request.seqs)?;
         caller.must_be(&request.user_id)?;
         self.change(caller, move |change| {
             let MarkConversationAsReadReq { conversation_id, user_id, has_read_seq, seqs } =
@@ -89,13 +93,16 @@ impl Services {
                 has_read_seq,
             };
             if record.session_type == SINGLE {
-                let first = (read_before + 1).max(through - MAX_RECEIPT_SEQS + 1);
+                let most = MAX_RECEIPT_SEQS as i64;
+                let first = (read_before + 1).max(through - most + 1);
                 let mut marked: BTreeSet<i64> = (first..=through).collect();
-                if first > read_before + 1 {
-                    // Too many to name each: all before counts as read.
-                    raise_receipt(change, &user_id, &tips.conversation_id, first - 1)?;
-                }
                 marked.extend(seqs.into_iter().filter(|seq| *seq <= known.max_seq));
+                if let Some(oldest) = marked.iter().nth_back(MAX_RECEIPT_SEQS - 1).copied() {
+                    // Too many to name each: all before counts as read.
+                    marked = marked.split_off(&oldest);
+                    let before = (oldest - 1).min(through);
+                    raise_receipt(change, &user_id, &tips.conversation_id, before)?;
+                }
                 mark_messages(change, &user_id, &tips.conversation_id, &marked)?;
                 tips.seqs = marked.into_iter().collect();
             }
@@ -166,6 +173,7 @@ fn must_be_seq(seq: i64) -> Result<()> {
 }
 
 fn must_be_seqs(seqs: &[i64]) -> Result<()> {
+    check_count("seqs", seqs.len(), MAX_SEQS)?;
     if seqs.iter().any(|seq| *seq < 1) {
         return Err(ServiceError::args("a seq is at least 1"));
     }
@@ -214,7 +222,7 @@ fn mark_messages(
     let position = schema::READ_POSITIONS.get(change.tx, key)?.unwrap_or_default();
     let Some(last) = seqs.last().copied() else { return Ok(()) };
     let mut through = position.receipt_seq;
-    let (first, steps) = (through + 1, MAX_RECEIPT_SEQS as usize + MAX_ELEMENTS);
+    let (first, steps) = (through + 1, MAX_RECEIPT_SEQS + MAX_ELEMENTS);
     let rows = message_log::messages(change.tx, head.number, first, last, Direction::Ascending);
     for row in rows.take(steps) {
         let (seq, message) = row?;

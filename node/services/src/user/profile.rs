@@ -1,5 +1,6 @@
 //! Changing a profile, and who is told.
 
+use proto::OperationId;
 use proto::protobuf::{Int32Value, StringValue};
 use proto::qualified::is_remote;
 use proto::sdkws::{GroupMemberInfoSetTips, UserInfo, UserInfoUpdatedTips, UserInfoWithEx};
@@ -135,7 +136,7 @@ impl Services {
             is_admin: self.settings().is_admin(&news.from),
             user_id: news.from,
             platform_id: platform::ADMIN,
-            operation_id: news.operation_id,
+            operation_id: OperationId::new(&news.operation_id),
         };
         let user_id = user_id.to_owned();
         self.change(&caller, move |change| match schema::PROFILE_NEWS.get(change.tx, &user_id)? {
@@ -228,7 +229,7 @@ impl Change<'_, '_> {
                 let news = ProfileNews {
                     next: next.clone(),
                     from: self.caller.user_id.clone(),
-                    operation_id: self.caller.operation_id.clone(),
+                    operation_id: self.caller.operation_id.to_string(),
                 };
                 schema::PROFILE_NEWS.put(self.tx, user_id, &news);
             }
