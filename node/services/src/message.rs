@@ -1,6 +1,7 @@
 //! Messages: sending, pulling, reading, revoking, deleting, searching.
 
 pub mod admin_send;
+mod carried;
 mod clear;
 mod content;
 mod delete;

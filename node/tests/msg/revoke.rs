@@ -1,5 +1,5 @@
 use serde_json::json;
-use testnet::{Node, Result, Wire, text_message};
+use testnet::{Node, Result, Socket, Wire, text_message};
 
 use crate::*;
 
@@ -202,5 +202,98 @@ async fn what_is_refused() -> Result {
         )
         .await?;
     assert_eq!(alice.refused("/msg/revoke_msg", revoke("si_alice_bob", 1, "alice")).await?, 1004);
+    node.stop().await
+}
+
+/// A message as others carry it: the SDKs' own form.
+fn carried(of: &Value, text: &str) -> Value {
+    json!({
+        "clientMsgID": of["clientMsgID"], "seq": of["seq"], "sessionType": of["sessionType"],
+        "sendID": of["sendID"], "recvID": of["recvID"], "groupID": of["groupID"],
+        "contentType": 101, "content": "", "textElem": { "content": text },
+    })
+}
+
+#[tokio::test]
+async fn what_was_revoked_is_gone_wherever_it_was_carried() -> Result {
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let [alice, bob, carol] = admin.users(["alice", "bob", "carol"]).await?;
+    group(&node, "g", &[("alice", OWNER), ("bob", ORDINARY), ("carol", ORDINARY)]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    let mut at_bob = bob.connect(Wire::JSON).await?;
+    say_in(&mut at_alice, "alice", "g", &["keep this", "SECRET"]).await?;
+    let said = pull(&bob, "sg_g", 1, 2).await?;
+    let (kept, secret) = (carried(&said[0], "keep this"), carried(&said[1], "SECRET"));
+    let quote = json!({ "text": "re", "quoteMessage": secret });
+    let mut quoting = json!({ "contentType": 114, "seq": 0, "quoteElem": quote });
+    let merged = json!({
+        "title": "chat", "abstractList": ["alice: keep this", "alice: SECRET", "and SECRET too"],
+        "multiMessage": [kept, secret, quoting.clone()],
+    });
+    let at = json!({ "text": "@bob", "atUserList": ["bob"], "quoteMessage": secret });
+    // A carried message may have its content as a text, too.
+    quoting["content"] = quote.to_string().into();
+    let nested = json!({ "text": "re", "quoteMessage": quoting });
+    let send = async |socket: &mut Socket, kind: i32, content: &Value, message: MsgData| {
+        let content = content.to_string().into();
+        socket.send(&MsgData { content_type: kind, content, ..message }).await
+    };
+    for (kind, content) in [(114, &quote), (106, &at), (107, &merged), (114, &nested)] {
+        send(&mut at_bob, kind, content, group_text("bob", "g", "")).await?;
+    }
+    // Forwarded to somebody else.
+    send(&mut at_bob, 107, &merged, text_message("bob", "carol", "")).await?;
+    let search = json!({ "sendID": "bob", "pagination": { "pageNumber": 1, "showNumber": 9 } });
+    let before = pull(&carol, "sg_g", 3, 9).await?;
+    assert!((0..4).all(|at| content(&before[at]).contains("SECRET")));
+
+    alice.call("/msg/revoke_msg", revoke("sg_g", 2, "alice")).await?;
+    let pulled = pull(&carol, "sg_g", 3, 9).await?;
+    for at in 0..4 {
+        let content = content(&pulled[at]);
+        assert!(!content.contains("SECRET"), "{content}");
+        assert!(content.contains("2101"), "{content}");
+    }
+    let merged: Value = serde_json::from_str(&content(&pulled[2]))?;
+    assert_eq!(merged["multiMessage"][0], kept);
+    assert_eq!(merged["abstractList"], json!(["alice: keep this", "", ""]));
+    let revoked = content(&pull(&carol, "sg_g", 2, 2).await?[0]);
+    assert_eq!(merged["multiMessage"][1]["content"], revoked);
+    let at: Value = serde_json::from_str(&content(&pulled[1]))?;
+    assert_eq!(at["quoteMessage"]["content"], revoked);
+    assert_eq!(at["text"], "@bob");
+    // Whoever was not in the group does not hear who revoked it.
+    let forwarded = content(&pull(&carol, "si_bob_carol", 1, 1).await?[0]);
+    assert!(!forwarded.contains("SECRET") && !forwarded.contains("revoker"), "{forwarded}");
+    let forwarded: Value = serde_json::from_str(&forwarded)?;
+    assert_eq!(forwarded["multiMessage"][1]["contentType"], 2101);
+    assert_eq!(forwarded["multiMessage"][0], kept);
+    let found = admin.client.call("/msg/search_msg", search).await?;
+    assert_eq!(found["chatLogsNum"], 5);
+    assert!(!found.to_string().contains("SECRET"), "{found}");
+    let ids = json!({ "conversationIDs": ["sg_g", "si_bob_carol"] });
+    let last = carol.call("/jssdk/get_conversations", ids).await?;
+    for shown in last["conversations"].as_array().expect("a list") {
+        let content = content(&shown["lastMsg"]);
+        assert!(content.contains("2101") && !content.contains("SECRET"), "{content}");
+    }
+    node.stop().await
+}
+
+/// The number of a message is that of the conversation it comes from, or nobody's.
+#[tokio::test]
+async fn what_was_not_revoked_stays_where_it_is_carried() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob, _] = node.admin().await?.users(["alice", "bob", "carol"]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    say(&mut at_alice, "bob", &["here"]).await?;
+    say(&mut at_alice, "carol", &["there"]).await?;
+    let there = carried(&pull(&alice, "si_alice_carol", 1, 1).await?[0], "there");
+    let quote = json!({ "text": "re", "quoteMessage": there }).to_string();
+    let message = MsgData { content_type: 114, ..text_message("alice", "bob", "") };
+    at_alice.send(&MsgData { content: quote.clone().into(), ..message }).await?;
+    alice.call("/msg/revoke_msg", revoke("si_alice_bob", 1, "alice")).await?;
+    assert_eq!(content(&pull(&bob, "si_alice_bob", 2, 2).await?[0]), quote);
     node.stop().await
 }

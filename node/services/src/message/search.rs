@@ -6,6 +6,7 @@ use proto::msg::{ChatLog, SearchChatLog, SearchMessageReq, SearchMessageResp};
 use proto::sdkws::{GroupInfo, MsgData};
 use store::{Direction, Read, message_log, schema};
 
+use super::carried;
 use crate::Services;
 use crate::access::Caller;
 use crate::conversation_id::{self, GROUP, SINGLE};
@@ -82,6 +83,11 @@ impl Services {
                     let key = (number, message.seq.cast_unsigned());
                     let marks = schema::MESSAGE_MARKS.get(view, key)?;
                     let revoked = marks.is_some_and(|marks| marks.revoke.is_some());
+                    let (id, _) = conversation_id::of_message(&message);
+                    let mut message = message;
+                    if let Some(repaired) = carried::repaired(view, &id, &message)? {
+                        message.content = repaired.into();
+                    }
                     found.push((message, revoked));
                 }
                 total += 1;

@@ -2,20 +2,16 @@
 
 use proto::sdkws::MsgData;
 use serde::Serialize;
-use serde_json::Value;
 use store::message_log::ERASED;
 use store::record::{ConversationHead, MessageMarks, Revoke};
 use store::{Direction, Read, message_log, schema};
 
-use crate::change::json;
+use super::carried;
 use crate::conversation;
 use crate::conversation_id::{self, SINGLE};
 use crate::error::Result;
 use crate::notification::{detail, kind};
 
-const QUOTE: i32 = 114;
-/// `{}` as some clients write it.
-const EMPTY_BASE64: &str = "e30=";
 /// Rows looked back for the time of a gap.
 const MAX_STEPS: usize = 256;
 
@@ -76,14 +72,13 @@ pub(crate) fn window(
     let Some(record) = conversation::find(from, user_id, conversation_id)? else {
         return Ok(None);
     };
-    // Who has left a group sees it up to there; a record without that says nothing about the past.
+    // Clients make records of whatever conversation they like; one that ends somewhere is a former
+    // member's.
     if !present && (head.group_id.is_empty() || record.max_seq == 0) {
         return Ok(None);
     }
     window.low = window.low.max(record.min_seq);
-    if record.max_seq != 0 {
-        window.high = window.high.min(record.max_seq);
-    }
+    window.high = conversation::end(&record, window.high);
     Ok(Some(window))
 }
 
@@ -91,6 +86,7 @@ pub(crate) fn window(
 pub(crate) struct Shown<'a, R> {
     from: &'a R,
     user_id: &'a str,
+    conversation_id: &'a str,
     number: u64,
     /// In a chat of two: who, and up to where each has reported to have read.
     receipts: Vec<(String, i64)>,
@@ -111,7 +107,7 @@ impl<'a, R: Read> Shown<'a, R> {
                 receipts.push((user, position.map_or(0, |position| position.receipt_seq)));
             }
         }
-        Ok(Self { from, user_id, number: window.number, receipts })
+        Ok(Self { from, user_id, conversation_id, number: window.number, receipts })
     }
 
     /// The message at `seq`; a placeholder where there is none.
@@ -154,8 +150,8 @@ impl<'a, R: Read> Shown<'a, R> {
             });
         }
         self.apply_marks(&mut message, &marks)?;
-        if message.content_type == QUOTE {
-            self.repair_quote(&mut message)?;
+        if let Some(repaired) = carried::repaired(self.from, self.conversation_id, &message)? {
+            message.content = repaired.into();
         }
         Ok(message)
     }
@@ -171,41 +167,6 @@ impl<'a, R: Read> Shown<'a, R> {
             message.content_type = kind::REVOKE;
         }
         Ok(())
-    }
-
-    /// A quote of a message that was revoked meanwhile no longer shows it.
-    fn repair_quote(&self, message: &mut MsgData) -> Result<()> {
-        let Ok(mut content) = serde_json::from_slice::<Value>(&message.content) else {
-            return Ok(());
-        };
-        let Some(quoted) = content.get_mut("quoteMessage").and_then(Value::as_object_mut) else {
-            return Ok(());
-        };
-        let mut repaired = false;
-        if quoted.get("content").and_then(Value::as_str) == Some(EMPTY_BASE64) {
-            quoted.insert("content".into(), "{}".into());
-            repaired = true;
-        }
-        if let Some(revoked) = self.revoked_at(quoted.get("seq").and_then(Value::as_i64))? {
-            quoted.retain(|name, _| !name.ends_with("Elem"));
-            quoted.insert("contentType".into(), kind::REVOKE.into());
-            quoted.insert("content".into(), revoked.into());
-            repaired = true;
-        }
-        if repaired {
-            message.content = json(&content)?.into();
-        }
-        Ok(())
-    }
-
-    /// What the message at `seq` says, if it was revoked.
-    fn revoked_at(&self, seq: Option<i64>) -> Result<Option<String>> {
-        let Some(seq) = seq.filter(|seq| *seq > 0) else { return Ok(None) };
-        let key = (self.number, seq.cast_unsigned());
-        let marks = schema::MESSAGE_MARKS.get(self.from, key)?.unwrap_or_default();
-        let Some(revoke) = marks.revoke else { return Ok(None) };
-        let Some(source) = schema::MESSAGES.get(self.from, key)? else { return Ok(None) };
-        revoked_content(&source, &revoke).map(Some)
     }
 }
 
@@ -229,7 +190,7 @@ struct Revoked<'a> {
     ex: &'a str,
 }
 
-fn revoked_content(source: &MsgData, revoke: &Revoke) -> Result<String> {
+pub(super) fn revoked_content(source: &MsgData, revoke: &Revoke) -> Result<String> {
     detail(&Revoked {
         revoker_id: &revoke.user_id,
         revoker_role: revoke.role,
