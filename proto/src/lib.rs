@@ -3,6 +3,7 @@
 //! * [`openim`]: every message of the client protocol, generated from `proto/openim/*.proto`.
 //! * [`json`]: their JSON form, as clients of the REST API expect it.
 //! * [`gob`]: the envelope encoding of the native SDKs.
+//! * [`maps`]: answers with maps of messages, as all decoders read them.
 //! * [`envelope`]: what travels in one WebSocket frame.
 //! * [`federation`]: what nodes say to each other, from `proto/entente/federation.proto`.
 //! * [`qualified`]: IDs of users and groups of other nodes.
@@ -11,6 +12,7 @@
 pub mod envelope;
 pub mod gob;
 pub mod json;
+pub mod maps;
 mod operation_id;
 pub mod qualified;
 

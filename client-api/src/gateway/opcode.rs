@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::Message;
 use proto::envelope::Request;
+use proto::maps::WithMaps;
 use proto::push::DelUserPushTokenReq;
 use proto::sdkws::{SetAppBackgroundStatusReq, SubUserOnlineStatus};
 use services::hub::Connection;
@@ -55,6 +56,10 @@ pub(super) fn encode(response: &impl Message) -> Option<Bytes> {
     Some(response.encode_to_vec().into())
 }
 
+fn encode_whole(response: impl WithMaps) -> Option<Bytes> {
+    Some(response.encode_whole().into())
+}
+
 /// Runs any request but a send.
 pub(super) async fn run(
     services: &Services,
@@ -68,19 +73,19 @@ pub(super) async fn run(
             must_be_traceable(request)?;
             let request = decode(request)?;
             services.fetch_ranges(caller, &request).await.map_err(ApiError::from)?;
-            Ok(encode(&services.pull_by_ranges(caller, &request)?))
+            Ok(encode_whole(services.pull_by_ranges(caller, &request)?))
         }
         id::PULL_BY_SEQS => {
             must_be_traceable(request)?;
             let request = decode(request)?;
             services.fetch_seqs(caller, &request).await.map_err(ApiError::from)?;
-            Ok(encode(&services.pull_by_seqs(caller, &request)?))
+            Ok(encode_whole(services.pull_by_seqs(caller, &request)?))
         }
         id::READ_AND_MAX_SEQS => {
             must_be_traceable(request)?;
-            Ok(encode(&services.read_and_max_seqs(caller, &decode(request)?)?))
+            Ok(encode_whole(services.read_and_max_seqs(caller, &decode(request)?)?))
         }
-        id::LAST_MESSAGES => Ok(encode(&services.last_messages(caller, &decode(request)?)?)),
+        id::LAST_MESSAGES => Ok(encode_whole(services.last_messages(caller, &decode(request)?)?)),
         id::LOGOUT => {
             let request: DelUserPushTokenReq = decode(request)?;
             Ok(encode(&services.delete_push_token(caller, request).await?))
