@@ -297,12 +297,16 @@ async fn conversations_are_made_of_their_parties() -> Result {
 }
 
 #[tokio::test]
-async fn a_group_shows_once_somebody_has_spoken() -> Result {
+async fn a_group_shows_from_the_first_day_on() -> Result {
     let node = Node::start().await?;
     let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
     group(&node, "g1", &["alice", "bob"]).await?;
-    assert_eq!(ids(&alice).await?, Value::Null);
+    assert_eq!(ids(&alice).await?, json!(["sg_g1"]));
+    let base = incremental(&alice, &json!(""), &json!(0)).await?;
     group_text(&bob, "g1").await?;
+    // What does not change the list needs no step of its log.
+    let after = incremental(&alice, &base["versionID"], &base["version"]).await?;
+    assert_eq!((&after["version"], &after["insert"]), (&base["version"], &Value::Null));
     let expected = json!({
         "conversationType": 3, "userID": "", "groupID": "g1", "conversationID": "sg_g1",
     });
@@ -316,6 +320,79 @@ async fn a_group_shows_once_somebody_has_spoken() -> Result {
     assert_eq!(ids(&bob).await?, json!(["sg_g1"]));
     group_text(&bob, "g1").await?;
     assert_eq!(ids(&alice).await?, json!(["sg_g1"]));
+    node.stop().await
+}
+
+/// A group in which nothing was said when it was deleted from a list.
+#[tokio::test]
+async fn a_first_message_brings_a_deleted_conversation_back() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    group(&node, "g1", &["alice", "bob"]).await?;
+    alice.call(SET, set("bob", json!({"ex": "no message yet"}))).await?;
+    let both = json!(["sg_g1", "si_alice_bob"]);
+    assert_eq!(ids(&alice).await?, both);
+    let delete = json!({"ownerUserID": "alice", "conversationIDs": both});
+    alice.call("/conversation/delete_conversations", delete).await?;
+    assert_eq!(ids(&alice).await?, Value::Null);
+    let base = incremental(&alice, &json!(""), &json!(0)).await?;
+    group_text(&bob, "g1").await?;
+    text(&bob, "alice").await?;
+    let back = incremental(&alice, &base["versionID"], &base["version"]).await?;
+    let back: Vec<&Value> = back["insert"].as_array().into_iter().flatten().collect();
+    let back: Vec<&Value> = back.iter().map(|shown| &shown["conversationID"]).collect();
+    assert_eq!(back, [&json!("sg_g1"), &json!("si_alice_bob")]);
+    node.stop().await
+}
+
+/// So many that it takes several transactions.
+#[tokio::test]
+async fn a_conversation_comes_back_to_all_who_had_deleted_it() -> Result {
+    const MEMBERS: usize = 1_100;
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let alice = admin.user("alice").await?;
+    let names = (0..MEMBERS).map(|n| format!("m{n:04}").leak() as &'static str);
+    let mut members: Vec<&'static str> = names.collect();
+    members.push("alice");
+    group(&node, "g1", &members).await?;
+    group_text(&alice, "g1").await?;
+    let version = |owner: &'static str, id: Value, version: Value| {
+        let body = json!({"userID": owner, "versionID": id, "version": version});
+        admin.client.call("/conversation/get_incremental_conversations", body)
+    };
+    for owner in members.iter().take(MEMBERS) {
+        let delete = json!({"ownerUserID": owner, "conversationIDs": ["sg_g1"]});
+        admin.client.call("/conversation/delete_conversations", delete).await?;
+    }
+    let base = version("m0000", json!(""), json!(0)).await?;
+    group_text(&alice, "g1").await?;
+    group_text(&alice, "g1").await?;
+    let mut stepped = 0;
+    for _ in 0..500 {
+        stepped = 0;
+        for owner in members.iter().take(MEMBERS) {
+            let now = store::version_log::version(
+                &node.services.store().view(),
+                store::version_log::List::Conversations,
+                owner,
+            )?;
+            assert!(now.version <= 3, "once for each: {}", now.version);
+            stepped += usize::from(now.version == 3);
+        }
+        if stepped == MEMBERS {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(stepped, MEMBERS);
+    let back = version("m0000", base["versionID"].clone(), base["version"].clone()).await?;
+    assert_eq!(back["insert"][0]["conversationID"], "sg_g1");
+    let report = store::verify::verify(&node.services.store().view(), |_| {})?;
+    let findings = report.findings.iter().filter(|found| {
+        ["DELETED_CONVERSATIONS", "RETURNS", "CONVERSATIONS"].contains(&found.table)
+    });
+    assert_eq!(findings.count(), 0, "{report:?}");
     node.stop().await
 }
 
@@ -382,7 +459,11 @@ async fn a_deleted_conversation_comes_back_with_a_message() -> Result {
     assert_eq!(gone["version"].as_u64(), two);
 
     text(&bob, "alice").await?;
+    text(&bob, "alice").await?;
     assert_eq!(one(&alice, "si_alice_bob").await?, fresh("alice", "bob"));
+    let back = incremental(&alice, &gone["versionID"], &gone["version"]).await?;
+    assert_eq!(back["version"].as_u64(), two.map(|version| version + 1), "one step");
+    assert_eq!((&back["delete"], &back["insert"]), (&Value::Null, &json!([fresh("alice", "bob")])));
     let back = incremental(&alice, &base["versionID"], &base["version"]).await?;
     assert_eq!(
         (&back["delete"], &back["insert"]),
@@ -440,7 +521,10 @@ async fn conversations_are_sorted_with_their_last_messages() -> Result {
     group(&node, "g1", &["alice", "bob"]).await?;
     let sorted = "/conversation/get_sorted_conversation_list";
     let body = |ids: Value, page: Value| json!({"userID": "alice", "conversationIDs": ids, "pagination": page});
-    assert_eq!(alice.refused(sorted, body(json!([]), page(1, 10))).await?, 1004);
+    let none = json!({"userID": "dave", "conversationIDs": [], "pagination": page(1, 10)});
+    assert_eq!(node.admin().await?.client.refused(sorted, none).await?, 1004);
+    let silent = alice.call(sorted, body(json!([]), page(1, 10))).await?;
+    assert_eq!((&silent["conversationTotal"], &silent["unreadTotal"]), (&json!(0), &json!(0)));
     text(&alice, "bob").await?;
     node.clock.advance(10);
     text(&carol, "alice").await?;

@@ -56,6 +56,8 @@ pub struct Appended {
     pub repeated: bool,
     /// There was no message before it.
     pub first: bool,
+    /// Somebody may have deleted the conversation until its next message, which this is.
+    pub awaited: bool,
 }
 
 /// What the committer remembers of the end of a conversation.
@@ -198,6 +200,7 @@ impl Tx<'_> {
             return Err(StoreError::Closed);
         };
         let first = tail.send_time == 0;
+        let awaited = first || tail.head.awaited;
         tail.max_seq += 1;
         tail.send_time = append.now.max(tail.send_time + 1);
         let (number, seq, send_time) = (tail.head.number, tail.max_seq, tail.send_time);
@@ -208,7 +211,7 @@ impl Tx<'_> {
         let message = self.put_message(number, seq, send_time, append.message);
         self.appended_to.push(append.conversation);
         let repeated = false;
-        Ok(Appended { conversation: number, seq, send_time, message, repeated, first })
+        Ok(Appended { conversation: number, seq, send_time, message, repeated, first, awaited })
     }
 
     /// Puts a message back that a restore has lost, under the seq it had; `None` if that seq is not
@@ -233,6 +236,7 @@ impl Tx<'_> {
             return Err(StoreError::ConversationTaken(conversation));
         }
         let (mut head, newest, first) = (tail.head.clone(), tail.max_seq, tail.send_time == 0);
+        let awaited = first || head.awaited;
         if let Some(repeat) = &append.repeat {
             // A client that was not answered has sent it again.
             for seq in tail.recent.like([fingerprint(repeat); 2]) {
@@ -264,7 +268,7 @@ impl Tx<'_> {
         let message = self.put_message(head.number, seq, send_time, append.message);
         self.appended_to.push(conversation);
         let (conversation, repeated) = (head.number, false);
-        Ok(Some(Appended { conversation, seq, send_time, message, repeated, first }))
+        Ok(Some(Appended { conversation, seq, send_time, message, repeated, first, awaited }))
     }
 
     /// Appends a message with a seq and a send time that its home node gave; `repeated` says that the
@@ -294,10 +298,18 @@ impl Tx<'_> {
         put_int(&mut message, SEND_TIME, send_time);
         let message = Bytes::from(message);
         if seq <= tail.max_seq {
-            let (repeated, first) = (true, false);
-            return Ok(Appended { conversation: number, seq, send_time, message, repeated, first });
+            return Ok(Appended {
+                conversation: number,
+                seq,
+                send_time,
+                message,
+                repeated: true,
+                first: false,
+                awaited: false,
+            });
         }
         let first = tail.send_time == 0;
+        let awaited = first || tail.head.awaited;
         let missing = seq > tail.max_seq + 1;
         tail.max_seq = seq;
         tail.send_time = send_time;
@@ -309,7 +321,22 @@ impl Tx<'_> {
         MESSAGES.put_raw(self, (number, seq.cast_unsigned()), message.clone());
         self.appended_to.push(conversation);
         let repeated = false;
-        Ok(Appended { conversation: number, seq, send_time, message, repeated, first })
+        Ok(Appended { conversation: number, seq, send_time, message, repeated, first, awaited })
+    }
+
+    /// Notes whether the next message of a conversation is awaited by somebody who has deleted it.
+    pub fn set_awaited(&mut self, conversation: &str, awaited: bool) -> Result<(), StoreError> {
+        let Some(mut head) = CONVERSATION_HEADS.get(self, conversation)? else { return Ok(()) };
+        if head.awaited == awaited {
+            return Ok(());
+        }
+        head.awaited = awaited;
+        CONVERSATION_HEADS.put(self, conversation, &head);
+        if let Some(tail) = self.tails.tails.get_mut(conversation) {
+            tail.head.awaited = awaited;
+        }
+        self.appended_to.push(conversation.to_owned());
+        Ok(())
     }
 
     /// Forgets what is kept in memory of a conversation whose record was changed.
@@ -464,6 +491,7 @@ impl Tx<'_> {
             message,
             repeated: true,
             first: false,
+            awaited: false,
         }))
     }
 }

@@ -346,6 +346,9 @@ pub struct ConversationHead {
     /// Messages up to this seq are with the home node of the group, as far as they are not here.
     #[prost(int64, tag = "8")]
     pub elsewhere_to: i64,
+    /// Somebody has deleted it from the own list until its next message.
+    #[prost(bool, tag = "9")]
+    pub awaited: bool,
 }
 
 /// Seqs that no message of a conversation ever gets.

@@ -61,6 +61,9 @@ tables! {
     GROUP_CALLS = 0x07: Text => GroupCall;
     /// Dismissed groups that still have members, by group ID.
     DISMISSALS = 0x08: Text => Dismissal;
+    /// Conversations with a new message that have not come back yet to all who had deleted them, by
+    /// conversation ID.
+    RETURNS = 0x09: Text => Present;
 
     /// Accounts by user ID.
     USERS = 0x10: Text => UserInfo;
@@ -115,8 +118,11 @@ tables! {
     MESSAGES = 0x43: (u64, u64) => MsgData;
     /// What happened to a message after it was stored: (conversation number, seq).
     MESSAGE_MARKS = 0x44: (u64, u64) => MessageMarks;
-    /// Messages that users deleted for themselves: (conversation number, seq, user ID).
+    /// Deleted messages: (conversation number, seq, user ID), the ID empty if it is for everybody.
     HIDDEN_MESSAGES = 0x45: (u64, u64, Text) => Present;
+    /// Who has deleted a conversation from the own list until its next message: (conversation ID,
+    /// owner).
+    DELETED_CONVERSATIONS = 0x46: (Text, Text) => Present;
 
     /// Version logs: (list, owner).
     VERSION_LOGS = 0x50: (u8, Text) => LogHead;

@@ -268,6 +268,9 @@ impl<'tx> Change<'_, 'tx> {
         if appended.first {
             self.begin_conversation(message, &conversation)?;
         }
+        if appended.awaited {
+            self.bring_back(&conversation)?;
+        }
         self.raise_read(&message.send_id, &conversation, appended.seq)?;
         Ok(appended)
     }
@@ -281,6 +284,9 @@ impl<'tx> Change<'_, 'tx> {
         let Some(put_back) = put_back else { return Ok(false) };
         if put_back.first {
             self.begin_conversation(message, &conversation)?;
+        }
+        if put_back.awaited {
+            self.bring_back(&conversation)?;
         }
         self.raise_read(&message.send_id, &conversation, seq)?;
         Ok(true)

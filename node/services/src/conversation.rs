@@ -3,6 +3,7 @@
 //! A pair's conversation has a record for each side from its first message on. A group's
 //! conversation follows from membership: it needs a record only once it differs from the default.
 
+mod delete;
 mod list;
 mod setting;
 mod sorted;
@@ -27,7 +28,7 @@ pub(crate) fn find(
     conversation_id: &str,
 ) -> Result<Option<Conversation>> {
     match schema::CONVERSATIONS.get(from, (owner, conversation_id))? {
-        Some(record) => Ok(listed(from, conversation_id, &record)?.then_some(record)),
+        Some(record) => Ok(listed(from, owner, conversation_id, &record)?.then_some(record)),
         None => derived(from, owner, conversation_id),
     }
 }
@@ -39,7 +40,7 @@ pub(crate) fn list(from: &impl Read, owner: &str) -> Result<Vec<(String, Convers
     for row in schema::CONVERSATIONS.scan(from, owner) {
         let ((_, id), record) = row?;
         recorded.insert(id.clone());
-        if listed(from, &id, &record)? {
+        if listed(from, owner, &id, &record)? {
             found.push((id, record));
         }
     }
@@ -55,20 +56,36 @@ pub(crate) fn list(from: &impl Read, owner: &str) -> Result<Vec<(String, Convers
     Ok(found)
 }
 
-/// Whether a record shows in the list: not deleted, or come back with a newer message.
-fn listed(from: &impl Read, conversation_id: &str, record: &Conversation) -> Result<bool> {
+/// Whether a record shows in the list: not deleted, or come back with a newer message that its owner
+/// sees.
+fn listed(
+    from: &impl Read,
+    owner: &str,
+    conversation_id: &str,
+    record: &Conversation,
+) -> Result<bool> {
+    // Who has left a group sees it up to there; a record without that says nothing about the past.
+    let group_id = conversation_id::group_of(conversation_id);
+    if !group_id.is_empty()
+        && record.max_seq == 0
+        && !schema::MEMBERS.contains(from, (group_id, owner))?
+    {
+        return Ok(false);
+    }
     match record.hidden_through {
         None => Ok(true),
-        Some(seq) => Ok(message_log::newest(from, conversation_id)?.0 > seq),
+        Some(seq) => Ok(end(record, message_log::newest(from, conversation_id)?.0) > seq),
     }
 }
 
-/// The default conversation of a group's member, once somebody has said something.
+/// Highest seq that the owner of a record sees of a conversation that has come to `newest`.
+pub(crate) fn end(record: &Conversation, newest: i64) -> i64 {
+    if record.max_seq == 0 { newest } else { newest.min(record.max_seq) }
+}
+
+/// The default conversation of a group's member, from the first day on.
 fn derived(from: &impl Read, owner: &str, conversation_id: &str) -> Result<Option<Conversation>> {
     let Some(group_id) = conversation_id.strip_prefix("sg_") else { return Ok(None) };
-    if !schema::CONVERSATION_HEADS.contains(from, conversation_id)? {
-        return Ok(None);
-    }
     Ok(schema::MEMBERS.get(from, (group_id, owner))?.map(|member| Conversation {
         session_type: GROUP,
         group_id: group_id.to_owned(),

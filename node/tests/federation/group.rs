@@ -338,3 +338,59 @@ async fn a_dismissed_group_is_dismissed_everywhere() -> Result {
     group.settle().await?;
     group.check().await
 }
+
+/// What a list of conversations says on the node of a member who is elsewhere.
+#[tokio::test]
+async fn a_deleted_chat_stays_away_from_who_has_left_and_comes_back_to_who_is_there() -> Result {
+    let group = Group::start().await?;
+    let bea = group.nodes[1].admin().await?.user("bea").await?;
+    let invite = json!({ "groupID": group.id, "invitedUserIDs": ["bea@beta_example"] });
+    group.alice.call("/group/invite_user_to_group", invite).await?;
+    until(async || Ok(group.joined(&bea).await?.contains(&group.id_elsewhere))).await?;
+    let mut at_alice = group.alice.connect(Wire::JSON).await?;
+    group.send(&mut at_alice, &group.alice, "first").await?;
+    group.settle().await?;
+    let chat = group.chat_of(&group.bob);
+    let quit = json!({ "groupID": group.id_elsewhere });
+    group.bob.call("/group/quit_group", quit).await?;
+    until(async || Ok(!group.joined(&group.bob).await?.contains(&group.id_elsewhere))).await?;
+    group.settle().await?;
+    for client in [&group.bob, &bea] {
+        assert_eq!(listed(client).await?, json!([chat]), "{}", client.user_id);
+        let delete = json!({ "ownerUserID": client.user_id, "conversationIDs": [chat] });
+        client.call("/conversation/delete_conversations", delete).await?;
+        assert_eq!(listed(client).await?, Value::Null, "{}", client.user_id);
+    }
+    let before = [changed(&group.bob, None).await?, changed(&bea, None).await?];
+    group.send(&mut at_alice, &group.alice, "second").await?;
+    group.settle().await?;
+    until(async || Ok(listed(&bea).await? == json!([chat]))).await?;
+    let back = changed(&bea, Some(&before[1])).await?;
+    assert_eq!(back["insert"][0]["conversationID"], json!(chat));
+    assert_eq!(listed(&group.bob).await?, Value::Null);
+    let away = changed(&group.bob, Some(&before[0])).await?;
+    assert_eq!(away["version"], before[0]["version"]);
+
+    // Invited again, without a word.
+    let invite = json!({ "groupID": group.id, "invitedUserIDs": [BOB], "sendMessage": false });
+    group.alice.call("/group/invite_user_to_group", invite).await?;
+    until(async || Ok(listed(&group.bob).await? == json!([chat]))).await?;
+    let away = changed(&group.bob, Some(&before[0])).await?;
+    assert_eq!(away["insert"][0]["conversationID"], json!(chat));
+    group.check().await
+}
+
+async fn listed(client: &Client) -> Result<Value> {
+    let body = json!({ "userID": client.user_id, "idHash": 0 });
+    let full = client.call("/conversation/get_full_conversation_ids", body).await?;
+    Ok(full["conversationIDs"].clone())
+}
+
+/// What changed in the list of a user's conversations since another answer.
+async fn changed(client: &Client, since: Option<&Value>) -> Result<Value> {
+    let (id, version) = since.map_or((json!(""), json!(0)), |since| {
+        (since["versionID"].clone(), since["version"].clone())
+    });
+    let body = json!({ "userID": client.user_id, "versionID": id, "version": version });
+    client.call("/conversation/get_incremental_conversations", body).await
+}

@@ -239,5 +239,17 @@ async fn history_can_be_kept_from_new_members() -> Result {
     let messages = data["msgs"]["sg_g1"]["Msgs"].as_array().expect("messages");
     let seqs: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
     assert_eq!(seqs, [2], "only what told of the new member");
+    // Only that is unread.
+    let dave = json!({"userID": "dave"});
+    let route = "/msg/get_conversations_has_read_and_max_seq";
+    let seqs = team.dave.call(route, &dave).await?["seqs"]["sg_g1"].clone();
+    assert_eq!((&seqs["maxSeq"], &seqs["hasReadSeq"]), (&json!(2), &json!(1)));
+    let active = team.dave.call("/jssdk/get_active_conversations", &dave).await?;
+    assert_eq!(active["unreadCount"], 1);
+    let first = &active["conversations"][0];
+    assert_eq!((&first["maxSeq"], &first["readSeq"]), (&json!(2), &json!(1)));
+    let sorted = json!({"userID": "dave", "pagination": {"pageNumber": 1, "showNumber": 9}});
+    let sorted = team.dave.call("/conversation/get_sorted_conversation_list", sorted).await?;
+    assert_eq!((&sorted["unreadTotal"], &sorted["conversationTotal"]), (&json!(1), &json!(1)));
     team.stop().await
 }

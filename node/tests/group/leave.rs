@@ -190,6 +190,115 @@ async fn nothing_is_left_of_a_group_in_which_nothing_was_said() -> Result {
     let body = json!({"userID": "carol", "seqRanges":
         [{"conversationID": "sg_g2", "begin": 1, "end": 9, "num": 9}]});
     let data = team.carol.call("/msg/pull_msg_by_seq", body).await?;
-    assert_eq!(data["msgs"]["sg_g2"], Value::Null);
+    assert_eq!(data["msgs"]["sg_g2"]["Msgs"], Value::Null);
+    assert_eq!(listed(&team.carol).await?, ["sg_g1"]);
+    team.stop().await
+}
+
+/// IDs of the conversations in a user's list.
+async fn listed(client: &Client) -> Result<Vec<String>> {
+    let body = json!({"userID": client.user_id, "idHash": 0});
+    let full = client.call("/conversation/get_full_conversation_ids", body).await?;
+    Ok(texts(&full["conversationIDs"]))
+}
+
+/// What changed in a user's conversations since a version, and the version now.
+async fn changed(client: &Client, since: &Value) -> Result<Value> {
+    let (id, version) = (&since["versionID"], &since["version"]);
+    let body = json!({"userID": client.user_id, "versionID": id, "version": version});
+    client.call("/conversation/get_incremental_conversations", body).await
+}
+
+async fn delete_chat(client: &Client) -> Result {
+    let body = json!({"ownerUserID": client.user_id, "conversationIDs": ["sg_g1"]});
+    client.call("/conversation/delete_conversations", body).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_left_and_deleted_the_chat_hears_no_more_of_it() -> Result {
+    let team = Team::start().await?;
+    let invite = json!({"groupID": "g1", "invitedUserIDs": ["dave"]});
+    team.alice.call("/group/invite_user_to_group", invite).await?;
+    team.carol.call(QUIT, json!({"groupID": "g1"})).await?;
+    let kick = json!({"groupID": "g1", "kickedUserIDs": ["dave"]});
+    team.alice.call(KICK, kick).await?;
+    let quiet = json!({"groupID": "g1", "kickedUserIDs": ["bob"], "sendMessage": false});
+    team.alice.call(KICK, quiet).await?;
+    for gone in [&team.carol, &team.dave, &team.bob] {
+        assert_eq!(listed(gone).await?, ["sg_g1"], "{}", gone.user_id);
+        delete_chat(gone).await?;
+    }
+    let mut before = Vec::new();
+    for gone in [&team.carol, &team.dave, &team.bob] {
+        before.push(changed(gone, &json!({"versionID": "", "version": 0})).await?);
+    }
+    for route in ["/group/mute_group", "/group/cancel_mute_group"] {
+        team.alice.call(route, json!({"groupID": "g1"})).await?;
+    }
+    for (gone, before) in [&team.carol, &team.dave, &team.bob].into_iter().zip(&before) {
+        let who = &gone.user_id;
+        assert!(listed(gone).await?.is_empty(), "{who}");
+        let after = changed(gone, before).await?;
+        assert_eq!((&after["version"], &after["insert"]), (&before["version"], &Value::Null));
+        let user = json!({"userID": who});
+        let newest = gone.call("/msg/newest_seq", &user).await?;
+        assert_eq!(newest["maxSeqs"]["sg_g1"], Value::Null, "{who}");
+        assert_eq!(newest["maxSeqs"]["n_g1"], Value::Null, "{who}");
+        let asked = json!({"userID": who, "conversationIDs": ["sg_g1"]});
+        let route = "/msg/get_conversations_has_read_and_max_seq";
+        let seqs = gone.call(route, asked).await?["seqs"]["sg_g1"].clone();
+        assert_eq!(seqs, json!({"maxSeq": 0, "hasReadSeq": 0, "maxSeqTime": 0}), "{who}");
+        let active = gone.call("/jssdk/get_active_conversations", &user).await?;
+        assert_eq!(active, json!({"unreadCount": 0, "conversations": null}), "{who}");
+        let one = json!({"ownerUserID": who, "conversationID": "sg_g1"});
+        refused(gone, "/conversation/get_conversation", one, 1004).await?;
+        assert_eq!(visible(gone).await?, None, "{who}");
+    }
+    // Who had not deleted it has it up to the end, and no more.
+    let newest = team.alice.call("/msg/newest_seq", json!({"userID": "alice"})).await?;
+    assert_eq!(newest["maxSeqs"]["sg_g1"], 6);
+    team.stop().await
+}
+
+#[tokio::test]
+async fn what_a_former_member_knows_of_the_newest_message_is_the_own_end() -> Result {
+    let team = Team::start().await?;
+    team.carol.call(QUIT, json!({"groupID": "g1"})).await?;
+    team.alice.call("/group/mute_group", json!({"groupID": "g1"})).await?;
+    let newest = team.carol.call("/msg/newest_seq", json!({"userID": "carol"})).await?;
+    assert_eq!(newest["maxSeqs"]["sg_g1"], 2);
+    // Neither does the activity of others keep an old chat in the list.
+    team.node.clock.advance(3 * 24 * 3_600_000);
+    team.alice.call("/group/cancel_mute_group", json!({"groupID": "g1"})).await?;
+    let silent = json!({"ownerUserID": "carol", "needDeleteTime": 2});
+    team.carol.call("/conversation/delete_conversations", silent).await?;
+    assert!(listed(&team.carol).await?.is_empty());
+    team.stop().await
+}
+
+#[tokio::test]
+async fn a_deleted_chat_is_back_when_its_owner_comes_back() -> Result {
+    let team = Team::start().await?;
+    let kick = json!({"groupID": "g1", "kickedUserIDs": ["carol"], "sendMessage": false});
+    team.alice.call(KICK, kick).await?;
+    delete_chat(&team.carol).await?;
+    let before = changed(&team.carol, &json!({"versionID": "", "version": 0})).await?;
+    let invite = json!({"groupID": "g1", "invitedUserIDs": ["carol"], "sendMessage": false});
+    team.alice.call("/group/invite_user_to_group", invite).await?;
+    let one = json!({"ownerUserID": "carol", "conversationID": "sg_g1"});
+    team.carol.call("/conversation/get_conversation", one).await?;
+    let after = changed(&team.carol, &before).await?;
+    assert_eq!(after["insert"][0]["conversationID"], "sg_g1");
+    assert_eq!(listed(&team.carol).await?, ["sg_g1"]);
+    assert_eq!(visible(&team.carol).await?, Some(vec![1]));
+
+    // A log that says that something changed says how it ended.
+    delete_chat(&team.carol).await?;
+    let before = changed(&team.carol, &json!({"versionID": "", "version": 0})).await?;
+    let kick = json!({"groupID": "g1", "kickedUserIDs": ["carol"], "sendMessage": false});
+    team.alice.call(KICK, kick).await?;
+    let after = changed(&team.carol, &before).await?;
+    assert_eq!((&after["delete"], &after["update"]), (&json!(["sg_g1"]), &Value::Null));
     team.stop().await
 }

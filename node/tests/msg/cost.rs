@@ -43,17 +43,26 @@ impl Engine for Counting {
     }
 }
 
-/// Keys read and written by a message into a group of this size.
-async fn cost(members: usize) -> Result<(usize, usize)> {
+/// Keys read and written by a message into a group of this size, of which some have deleted the chat
+/// before another message came.
+async fn cost(members: usize, deleted: usize) -> Result<(usize, usize)> {
     let engine = Arc::new(Counting::default());
     let node = Node::builder().engine(Box::new(Arc::clone(&engine))).start().await?;
-    let alice = node.admin().await?.user("alice").await?;
+    let admin = node.admin().await?;
+    let alice = admin.user("alice").await?;
     let names: Vec<String> = (1..members).map(|n| format!("m{n}")).collect();
     let mut all = vec![("alice", OWNER)];
     all.extend(names.iter().map(|name| (name.as_str(), ORDINARY)));
     group(&node, "g", &all).await?;
     let mut socket = alice.connect(Wire::JSON).await?;
     say_in(&mut socket, "alice", "g", &["first"]).await?;
+    for owner in names.iter().take(deleted) {
+        let delete = json!({ "ownerUserID": owner, "conversationIDs": ["sg_g"] });
+        admin.client.call("/conversation/delete_conversations", delete).await?;
+    }
+    if deleted > 0 {
+        say_in(&mut socket, "alice", "g", &["brings it back"]).await?;
+    }
     pushed(&mut socket).await?;
     let before = (engine.read.load(Relaxed), engine.written.load(Relaxed));
     say_in(&mut socket, "alice", "g", &["second"]).await?;
@@ -64,8 +73,9 @@ async fn cost(members: usize) -> Result<(usize, usize)> {
 
 #[tokio::test]
 async fn a_group_message_costs_the_same_in_a_large_group() -> Result {
-    let (read, written) = cost(3).await?;
-    assert_eq!(cost(10_000).await?, (read, written));
+    let (read, written) = cost(3, 0).await?;
+    assert_eq!(cost(10_000, 0).await?, (read, written));
+    assert_eq!(cost(100, 20).await?, (read, written), "they have it back");
     assert!(read <= 20, "{read} keys read");
     assert_eq!(written, 2, "the message and how far the sender has read");
     Ok(())

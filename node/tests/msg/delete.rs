@@ -149,3 +149,49 @@ async fn what_is_refused() -> Result {
     assert_eq!(pull(&alice, "si_alice_bob", 1, 9).await?[0]["status"], 2);
     node.stop().await
 }
+
+#[tokio::test]
+async fn what_was_deleted_is_not_unread_and_not_the_newest() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    say(&mut at_alice, "bob", &["1", "2", "3", "4"]).await?;
+    let id = "si_alice_bob";
+    assert_eq!(seqs(&bob, id).await?, (4, 0));
+    bob.call("/msg/delete_msgs", delete(id, &[2, 4], "bob", json!(null))).await?;
+    assert_eq!(seqs(&bob, id).await?, (4, 2));
+    let jssdk = json!({ "conversationIDs": [id] });
+    let shown = bob.call("/jssdk/get_conversations", &jssdk).await?;
+    let first = &shown["conversations"][0];
+    assert_eq!(
+        (&shown["unreadCount"], &first["lastMsg"]["seq"], &first["lastMsg"]["status"]),
+        (&json!(2), &json!(3), &json!(2))
+    );
+    let for_all = json!({ "IsSyncSelf": true, "IsSyncOther": true });
+    alice.call("/msg/delete_msgs", delete(id, &[3, 4], "alice", for_all)).await?;
+    assert_eq!(seqs(&bob, id).await?, (4, 3));
+    assert_eq!(seqs(&alice, id).await?, (4, 4));
+    let shown = bob.call("/jssdk/get_active_conversations", json!({})).await?;
+    assert_eq!(
+        (&shown["unreadCount"], &shown["conversations"][0]["lastMsg"]["seq"]),
+        (&json!(1), &json!(1))
+    );
+    let page = json!({ "pageNumber": 1, "showNumber": 9 });
+    let sorted = json!({ "userID": "bob", "pagination": page });
+    let sorted = bob.call("/conversation/get_sorted_conversation_list", sorted).await?;
+    assert_eq!(sorted["unreadTotal"], 1);
+    assert_eq!(sorted["conversationElems"][0]["msgInfo"]["content"], r#"{"content":"1"}"#);
+    // Nothing is left to be shown.
+    bob.call("/msg/delete_msgs", delete(id, &[1], "bob", json!(null))).await?;
+    assert_eq!(seqs(&bob, id).await?, (4, 4));
+    let shown = bob.call("/jssdk/get_conversations", &jssdk).await?;
+    assert_eq!(shown, json!({ "unreadCount": 0, "conversations": null }));
+    // What was cleared for everybody is not unread either.
+    say(&mut at_alice, "bob", &["5", "6"]).await?;
+    assert_eq!(seqs(&bob, id).await?, (6, 4));
+    let clear = json!({ "conversationIDs": [id], "userID": "alice",
+        "deleteSyncOpt": { "IsSyncOther": true } });
+    alice.call("/msg/clear_conversation_msg", clear).await?;
+    assert_eq!(seqs(&bob, id).await?, (6, 6));
+    node.stop().await
+}

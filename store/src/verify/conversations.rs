@@ -8,7 +8,10 @@ use super::Check;
 use crate::StoreError;
 use crate::message_log::newest;
 use crate::record::{ConversationHead, SeqGap};
-use crate::schema::{CONVERSATION_HEADS, HIDDEN_MESSAGES, MESSAGE_MARKS, MESSAGES, READ_POSITIONS};
+use crate::schema::{
+    CONVERSATION_HEADS, CONVERSATIONS, DELETED_CONVERSATIONS, HIDDEN_MESSAGES, MESSAGE_MARKS,
+    MESSAGES, READ_POSITIONS, RETURNS,
+};
 
 /// What is remembered from one pair to the next.
 #[derive(Default)]
@@ -59,6 +62,15 @@ impl Conversations {
         } else if let Some((key, _)) = HIDDEN_MESSAGES.row(key, value)? {
             if !MESSAGES.contains(check.view, (key.0, key.1))? {
                 check.add(&HIDDEN_MESSAGES, &key, "there is no such message");
+            }
+        } else if let Some((key, _)) = DELETED_CONVERSATIONS.row(key, value)? {
+            let record = check.other(&CONVERSATIONS, (&key.1, &key.0))?;
+            if record.is_none_or(|record| record.hidden_through.is_none()) {
+                check.add(&DELETED_CONVERSATIONS, &key, "the owner has not deleted it");
+            }
+        } else if let Some((id, _)) = RETURNS.row(key, value)? {
+            if !CONVERSATION_HEADS.contains(check.view, &id)? {
+                check.add(&RETURNS, &id, "there is no such conversation");
             }
         } else if let Some((key, position)) = READ_POSITIONS.row(key, value)? {
             let max_seq = match newest(check.view, &key.1) {

@@ -280,8 +280,14 @@ impl State {
             return Reach::default();
         };
         let own = self.own(user, log);
-        let max_seq = if own.ceiling == 0 { log.newest() } else { own.ceiling };
-        Reach { max_seq, read_seq: own.read }
+        let (low, max_seq) = self.window(user, conversation).unwrap_or_default();
+        // What is not there to be read counts as read.
+        let read = own.read.max(low - 1).min(max_seq);
+        let gone = |seq: &i64| {
+            log.entry(*seq).is_some_and(|entry| entry.erased || entry.hidden.contains(&user))
+        };
+        let gone = (read + 1..=max_seq).filter(gone).count() as i64;
+        Reach { max_seq, read_seq: read + gone }
     }
 
     /// What a user reads of a conversation.
@@ -560,8 +566,8 @@ impl State {
             return Outcome::refused(NOT_FOUND);
         };
         let own = log.own.entry(by).or_default();
+        own.reported.extend(own.read + 1..=through);
         own.read = own.read.max(through);
-        own.reported.extend(reach.read_seq + 1..=through);
         let parties = log.parties.clone();
         let mut outcome = Outcome::default();
         match parties {

@@ -127,12 +127,17 @@ impl Services {
         let (view, owner) = (self.store().view(), request.user_id.as_str());
         let changed =
             incremental(&view, List::Conversations, owner, &request.version_id, request.version)?;
-        let mut insert = found(&view, owner, &changed.insert)?;
-        let mut delete = Vec::new();
-        for id in changed.delete {
-            // A newer message brings a deleted conversation back.
+        // Whatever the log says of an element, the list is as it is now.
+        let (mut insert, mut update, mut delete) = (Vec::new(), Vec::new(), Vec::new());
+        for id in changed.insert.into_iter().chain(changed.delete) {
             match find(&view, owner, &id)? {
                 Some(record) => insert.push(to_wire(owner, &id, record)),
+                None => delete.push(id),
+            }
+        }
+        for id in changed.update {
+            match find(&view, owner, &id)? {
+                Some(record) => update.push(to_wire(owner, &id, record)),
                 None => delete.push(id),
             }
         }
@@ -142,7 +147,7 @@ impl Services {
             full: changed.full,
             delete,
             insert,
-            update: found(&view, owner, &changed.update)?,
+            update,
         })
     }
 

@@ -1,15 +1,15 @@
 //! Changing a user's conversations.
 
 use proto::conversation::{
-    ConversationReq, DeleteConversationsReq, DeleteConversationsResp, SetConversationsReq,
-    SetConversationsResp, UpdateConversationsByUserReq, UpdateConversationsByUserResp,
+    ConversationReq, SetConversationsReq, SetConversationsResp, UpdateConversationsByUserReq,
+    UpdateConversationsByUserResp,
 };
 use proto::sdkws::ConversationSetPrivateTips;
 use store::record::Conversation;
+use store::schema;
 use store::version_log::{Change as What, List};
-use store::{message_log, schema};
 
-use super::{find, list};
+use super::find;
 use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
@@ -18,13 +18,10 @@ use crate::error::{Result, ServiceError};
 use crate::notification::{Notification, To, kind};
 use crate::user::{check_count, check_length, must_exist};
 
-/// Owners or conversations in one request.
-const MAX_ELEMENTS: usize = 1_000;
+/// Owners in one request.
+const MAX_OWNERS: usize = 1_000;
 /// Longest attached info or extension in bytes.
 const MAX_TEXT_BYTES: usize = 8 * 1_024;
-/// Longest conversation ID in bytes: two user IDs and what joins them.
-const MAX_ID_BYTES: usize = 256;
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Services {
     /// Sets how a conversation is for each of its owners; what is absent stays.
@@ -36,7 +33,7 @@ impl Services {
         if request.user_ids.is_empty() {
             return Err(ServiceError::args("userIDs is empty"));
         }
-        check_count("userIDs", request.user_ids.len(), MAX_ELEMENTS)?;
+        check_count("userIDs", request.user_ids.len(), MAX_OWNERS)?;
         let Some(wanted) = request.conversation else {
             return Err(ServiceError::args("conversation is empty"));
         };
@@ -62,62 +59,6 @@ impl Services {
                 }
             }
             Ok(SetConversationsResp {})
-        })
-        .await
-    }
-
-    /// Takes conversations off a user's list: those named, or those silent for some days.
-    ///
-    /// Their messages stay; a new message brings a conversation back.
-    pub async fn delete_conversations(
-        &self,
-        caller: &Caller,
-        request: DeleteConversationsReq,
-    ) -> Result<DeleteConversationsResp> {
-        caller.must_be(&request.owner_user_id)?;
-        let (days, named) = (request.need_delete_time, !request.conversation_ids.is_empty());
-        if (days != 0) == named {
-            return Err(ServiceError::args("either conversationIDs or needDeleteTime is given"));
-        }
-        if days < 0 {
-            return Err(ServiceError::args("needDeleteTime is negative"));
-        }
-        check_count("conversationIDs", request.conversation_ids.len(), MAX_ELEMENTS)?;
-        for id in &request.conversation_ids {
-            check_length("conversationID", id, MAX_ID_BYTES)?;
-        }
-        self.change(caller, move |change| {
-            let owner = request.owner_user_id.as_str();
-            let mut ids = request.conversation_ids;
-            if !named {
-                let before = change.now.saturating_sub(days.saturating_mul(DAY_MS));
-                for (id, _) in list(change.tx, owner)? {
-                    let (newest, time) = message_log::newest(change.tx, &id)?;
-                    if newest > 0 && time < before {
-                        ids.push(id);
-                    }
-                }
-            }
-            for id in &ids {
-                if let Some(record) = find(change.tx, owner, id)? {
-                    let hidden = Conversation {
-                        session_type: record.session_type,
-                        user_id: record.user_id,
-                        group_id: record.group_id,
-                        // Both sides have the same.
-                        private_chat: record.private_chat,
-                        burn_duration: record.burn_duration,
-                        order: change.now.cast_unsigned(),
-                        min_seq: record.min_seq,
-                        max_seq: record.max_seq,
-                        hidden_through: Some(message_log::newest(change.tx, id)?.0),
-                        ..Default::default()
-                    };
-                    schema::CONVERSATIONS.put(change.tx, (owner, id), &hidden);
-                }
-                change.tx.step(List::Conversations, owner, [(id.as_str(), What::Delete)])?;
-            }
-            Ok(DeleteConversationsResp {})
         })
         .await
     }
@@ -227,9 +168,16 @@ impl Change<'_, '_> {
         }
         let mut record = self.new_conversation(owner, id, wanted)?;
         set(&mut record, wanted);
-        schema::CONVERSATIONS.put(self.tx, (owner, id), &record);
-        self.tx.step(List::Conversations, owner, [(id, What::Insert)])?;
+        self.put_new(owner, id, &record)?;
         Ok(true)
+    }
+
+    /// Puts a conversation into a list.
+    fn put_new(&mut self, owner: &str, id: &str, record: &Conversation) -> Result<()> {
+        schema::CONVERSATIONS.put(self.tx, (owner, id), record);
+        self.awaits_no_message(owner, id);
+        self.tx.step(List::Conversations, owner, [(id, What::Insert)])?;
+        Ok(())
     }
 
     fn new_conversation(
@@ -266,8 +214,7 @@ impl Change<'_, '_> {
             if find(self.tx, side, &id)?.is_none() {
                 let mirrored = ConversationReq { user_id: other.to_owned(), ..wanted.clone() };
                 let record = self.new_conversation(side, &id, &mirrored)?;
-                schema::CONVERSATIONS.put(self.tx, (side, &id), &record);
-                self.tx.step(List::Conversations, side, [(id.as_str(), What::Insert)])?;
+                self.put_new(side, &id, &record)?;
             }
             self.edit_conversation(side, &id, |record| record.private_chat = private)?;
         }

@@ -255,7 +255,9 @@ impl Change<'_, '_> {
             repeat: None,
         };
         // The place of the newest message; what it says is fetched when somebody wants it.
-        self.tx.append_at(append, seq, time)?;
+        if self.tx.append_at(append, seq, time)?.awaited {
+            self.bring_back(id)?;
+        }
         if let Some(mut head) = schema::CONVERSATION_HEADS.get(self.tx, id)? {
             if all_gone {
                 head.min_seq = head.min_seq.max(seq + 1);
@@ -497,7 +499,10 @@ impl Change<'_, '_> {
         let what = if member.gone { What::Delete } else { What::Insert };
         self.tx.step(List::JoinedGroups, user_id, [(group_id, what)])?;
         let record = schema::CONVERSATIONS.get(self.tx, (user_id, &chat))?;
-        if record.is_some() || member.see_from > 0 || member.see_until > 0 {
+        if member.gone && member.see_until <= 0 {
+            // Nothing was ever said: there is nothing to be kept.
+            self.bound_conversation(user_id, &chat, 0)?;
+        } else if record.is_some() || member.see_from > 0 || member.see_until > 0 {
             let mut record = record.unwrap_or_else(|| Conversation {
                 session_type: GROUP,
                 group_id: group_id.to_owned(),
@@ -506,7 +511,11 @@ impl Change<'_, '_> {
             });
             record.min_seq = record.min_seq.max(member.see_from.clamp(0, MAX_SEQ));
             record.max_seq = member.see_until.clamp(0, MAX_SEQ);
+            if !member.gone {
+                record.hidden_through = None;
+            }
             schema::CONVERSATIONS.put(self.tx, (user_id, &chat), &record);
+            self.awaits_no_message(user_id, &chat);
         }
         let what = if member.gone { What::Update } else { What::Insert };
         self.tx.step(List::Conversations, user_id, [(chat.as_str(), what)])?;
@@ -580,6 +589,9 @@ impl Change<'_, '_> {
             repeat: None,
         };
         let appended = self.tx.append_at(append, placed.seq, placed.send_time_ms)?;
+        if appended.awaited {
+            self.bring_back(&id)?;
+        }
         if appended.repeated || gone {
             return Ok(());
         }

@@ -73,8 +73,8 @@ impl Change<'_, '_> {
         Ok(added)
     }
 
-    /// Lifts the upper bound of a member who comes back; bounds the history of a new one if the node
-    /// is set so.
+    /// Lifts the upper bound of a member who comes back, and puts the conversation back into the list;
+    /// bounds the history of a new one if the node is set so.
     fn open_conversation(
         &mut self,
         user_id: &str,
@@ -92,10 +92,12 @@ impl Change<'_, '_> {
                 ..Default::default()
             });
             record.max_seq = 0;
+            record.hidden_through = None;
             if hides_history {
                 record.min_seq = newest + 1;
             }
             schema::CONVERSATIONS.put(self.tx, (user_id, chat), &record);
+            self.awaits_no_message(user_id, chat);
         }
         self.tx.step(List::Conversations, user_id, [(chat, What::Insert)])?;
         Ok(())
@@ -164,11 +166,12 @@ impl Change<'_, '_> {
         Ok(())
     }
 
-    /// Ends what a former member sees of the chat at a seq, stepping nothing.
-    pub(super) fn bound_conversation(&mut self, user_id: &str, chat: &str, end: i64) -> Result<()> {
+    /// Ends what a former member sees of the chat at a seq, stepping nothing; 0: nothing was ever said.
+    pub(crate) fn bound_conversation(&mut self, user_id: &str, chat: &str, end: i64) -> Result<()> {
         let key = (user_id, chat);
+        self.awaits_no_message(user_id, chat);
         if end == 0 {
-            // Nothing was ever said: there is nothing to be kept, and 0 would mean no bound.
+            // There is nothing to be kept, and 0 would mean no bound.
             schema::CONVERSATIONS.delete(self.tx, key);
         } else if let Some(mut record) = schema::CONVERSATIONS.get(self.tx, key)? {
             record.max_seq = end;

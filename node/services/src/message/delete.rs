@@ -21,6 +21,9 @@ use crate::error::{Result, ServiceError};
 use crate::federation::at_home;
 use crate::notification::{Notification, To, kind};
 
+/// Stands for everybody among those who have deleted a message.
+pub(super) const EVERYBODY: &str = "";
+
 impl Services {
     /// Deletes messages for a user, or with `IsSyncOther` for everybody.
     pub async fn delete_msgs(
@@ -160,6 +163,8 @@ fn hide(change: &mut Change<'_, '_>, user_id: &str, number: u64, seq: i64) -> Re
 pub(crate) fn erase(change: &mut Change<'_, '_>, number: u64, seq: i64) -> Result<()> {
     if change.tx.erase(number, seq)? {
         forget(change, number, seq)?;
+        let key = (number, seq.cast_unsigned(), EVERYBODY);
+        schema::HIDDEN_MESSAGES.put(change.tx, key, &Present {});
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use proto::msg::{
@@ -11,11 +11,13 @@ use proto::sdkws::{
     SeqRange,
 };
 use store::message_log::ERASED;
+use store::record::Present;
 use store::{Direction, Read, message_log, schema};
 
-use super::view::{Shown, placeholder, window};
+use super::delete::EVERYBODY;
+use super::view::{Shown, Window, placeholder, window};
 use crate::Services;
-use crate::access::{Caller, takes_part};
+use crate::access::Caller;
 use crate::conversation;
 use crate::conversation_id;
 use crate::error::{Result, ServiceError};
@@ -27,28 +29,29 @@ const MAX_MESSAGES: i64 = 10_000;
 const MAX_BYTES: usize = 8 << 20;
 /// Rows looked through for the newest message that is not erased.
 const MAX_STEPS: usize = 10_000;
+/// Notes of deleted messages looked through for those that are not unread; of a conversation with more
+/// of them some count as unread.
+const MAX_DELETED: usize = 1_000;
 /// Conversations or ranges in one request.
 const MAX_RANGES: usize = 10_000;
 
 impl Services {
-    /// The newest seq of every conversation of a user and of the streams beside them.
+    /// The newest seq that a user sees of every conversation and of the streams beside them.
     pub fn max_seqs(&self, caller: &Caller, request: &GetMaxSeqReq) -> Result<GetMaxSeqResp> {
         caller.must_be(&request.user_id)?;
         let view = self.store().view();
         let user_id = request.user_id.as_str();
         let mut ids = vec![conversation_id::own_stream(user_id)];
         for (chat, _) in conversation::list(&view, user_id)? {
-            // Clients make records of whatever conversation they like.
-            if takes_part(&view, user_id, &chat)? {
-                ids.push(conversation_id::stream_of(&chat));
-                ids.push(chat);
-            }
+            ids.push(conversation_id::stream_of(&chat));
+            ids.push(chat);
         }
         let mut max_seqs = BTreeMap::new();
         for id in ids {
-            let (newest, _) = message_log::newest(&view, &id)?;
-            if newest > 0 {
-                max_seqs.insert(id, newest);
+            if let Some(window) = window(&view, user_id, &id)?
+                && window.high > 0
+            {
+                max_seqs.insert(id, window.high);
             }
         }
         Ok(GetMaxSeqResp { max_seqs, min_seqs: BTreeMap::new() })
@@ -56,8 +59,8 @@ impl Services {
 
     /// Messages by ranges of seqs.
     ///
-    /// Of a chat at most the newest `num` of each range, of a notification stream all. A range that
-    /// holds nothing for the user is left out.
+    /// Of a chat at most the newest `num` of each range, of a notification stream all. There is an
+    /// entry for every conversation asked for, also if it holds nothing for the user.
     pub fn pull_by_ranges(
         &self,
         caller: &Caller,
@@ -71,11 +74,7 @@ impl Services {
         let mut budget = Budget::new();
         for range in &request.seq_ranges {
             let view = self.store().view();
-            let Some(pulled) =
-                pull_range(&view, &request.user_id, range, request.order, &mut budget)?
-            else {
-                continue;
-            };
+            let pulled = pull_range(&view, &request.user_id, range, request.order, &mut budget)?;
             let id = range.conversation_id.clone();
             if conversation_id::is_stream(&id) {
                 answer.notification_msgs.insert(id, pulled);
@@ -195,7 +194,8 @@ impl Services {
     }
 }
 
-/// The newest message of a conversation that is not erased, as a user sees it.
+/// The newest message of a conversation that is there for a user: neither erased nor deleted by the
+/// user.
 pub(crate) fn newest_shown(
     from: &impl Read,
     user_id: &str,
@@ -205,8 +205,9 @@ pub(crate) fn newest_shown(
     let (low, high) = (window.low, window.high);
     let rows = message_log::messages(from, window.number, low, high, Direction::Descending);
     for row in rows.take(MAX_STEPS) {
-        let (_, message) = row?;
-        if message.status < ERASED {
+        let (seq, message) = row?;
+        let key = (window.number, seq.cast_unsigned(), user_id);
+        if message.status < ERASED && !schema::HIDDEN_MESSAGES.contains(from, key)? {
             return Shown::new(from, user_id, conversation_id, &window)?.show(message).map(Some);
         }
     }
@@ -240,9 +241,11 @@ fn pull_range(
     range: &SeqRange,
     order: i32,
     budget: &mut Budget,
-) -> Result<Option<PullMsgs>> {
+) -> Result<PullMsgs> {
     let id = range.conversation_id.as_str();
-    let Some(window) = window(view, user_id, id)? else { return Ok(None) };
+    let Some(window) = window(view, user_id, id)? else {
+        return Ok(PullMsgs { is_end: true, ..PullMsgs::default() });
+    };
     let mut begin = range.begin.max(window.low).max(1);
     let end = range.end.min(window.high);
     if !window.stream {
@@ -282,33 +285,45 @@ fn pull_range(
             };
         }
     }
-    if msgs.is_empty() {
-        return Ok(None);
-    }
     let is_end =
         if order == DESCENDING { range.begin <= window.low } else { window.high <= range.end };
-    Ok(Some(PullMsgs { msgs, is_end, end_seq: 0 }))
+    Ok(PullMsgs { msgs, is_end, end_seq: 0 })
 }
 
-/// Max seq (as far as the user may see), read seq and time of the newest message. The read seq counts
-/// the seqs as read that a restore has left out.
+/// Max seq, read seq and time of the newest message, as far as the user sees the conversation.
+///
+/// Clients take the difference for the number of unread messages. So what is not there to be read
+/// counts as read: what lies below the window, seqs that a restore has left out, and messages that
+/// were deleted.
 pub(crate) fn seqs(from: &impl Read, user_id: &str, conversation_id: &str) -> Result<Seqs> {
-    if !takes_part(from, user_id, conversation_id)? {
+    let Some(window) = window(from, user_id, conversation_id)? else {
         return Ok(Seqs::default());
-    }
-    let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
-    let (mut max_seq, mut max_seq_time) = message_log::newest_of(from, head.number)?;
-    if let Some(record) = schema::CONVERSATIONS.get(from, (user_id, conversation_id))?
-        && record.max_seq != 0
-    {
-        max_seq = record.max_seq;
-        // What is said later is no longer the user's business, nor is when.
-        let last = schema::MESSAGES.get(from, (head.number, max_seq.cast_unsigned()))?;
-        max_seq_time = last.map_or(0, |last| last.send_time);
-    }
+    };
+    let max_seq = window.high;
+    let mut rows = message_log::messages(from, window.number, 0, max_seq, Direction::Descending);
+    let max_seq_time = rows.next().transpose()?.map_or(0, |(_, newest)| newest.send_time);
     let position = schema::READ_POSITIONS.get(from, (user_id, conversation_id))?;
     let read_seq = position.map_or(0, |position| position.read_seq);
-    // Clients take the difference to the newest for the number of unread messages.
-    let has_read_seq = read_seq + head.left_out(read_seq, max_seq);
-    Ok(Seqs { max_seq, has_read_seq, max_seq_time })
+    let read_seq = read_seq.max(window.low - 1).min(max_seq);
+    let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
+    let not_there = head.left_out(read_seq, max_seq) + deleted(from, &window, user_id, read_seq)?;
+    Ok(Seqs { max_seq, has_read_seq: (read_seq + not_there).min(max_seq), max_seq_time })
+}
+
+/// How many messages above a seq were deleted for everybody or by the user.
+fn deleted(from: &impl Read, window: &Window, user_id: &str, above: i64) -> Result<i64> {
+    if above >= window.high {
+        return Ok(0);
+    }
+    let first = (window.number, above.cast_unsigned() + 1);
+    let last = (window.number, window.high.cast_unsigned());
+    let rows = schema::HIDDEN_MESSAGES.range(from, first, last, Direction::Ascending);
+    let mut seqs = BTreeSet::new();
+    for row in rows.take(MAX_DELETED) {
+        let ((_, seq, user), Present {}) = row?;
+        if user == EVERYBODY || user == user_id {
+            seqs.insert(seq);
+        }
+    }
+    Ok(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
 }

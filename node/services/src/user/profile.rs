@@ -105,7 +105,8 @@ impl Services {
             tokio::spawn(self.clone().tell_remaining_friends(user_id));
         }
         self.resume_dismissals()?;
-        self.resume_mentions()
+        self.resume_mentions()?;
+        self.resume_returns()
     }
 
     /// As [`tell_remaining_friends`](Self::tell_remaining_friends), from within a change.
