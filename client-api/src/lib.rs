@@ -3,11 +3,13 @@
 //! Translates only: decodes a request, calls the [`Services`](services::Services), encodes the
 //! answer. Rules are not here.
 
+mod client_address;
 mod error_code;
 mod gateway;
 mod listen;
 mod rest;
 
+pub use client_address::{NoNetwork, Proxies};
 pub use gateway::{Gateway, Limits as GatewayLimits, opcodes};
 pub use listen::{Listen, TlsError, serve, tls_acceptor};
 pub use rest::{Access, Options as RestOptions, router, routes};

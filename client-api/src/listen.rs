@@ -20,15 +20,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client_address::Proxies;
+
 /// How long a peer may take for TLS, and for the head of a request.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Largest head of a request. The operation ID in it grows with the pushes that an SDK handles
 /// together; its own queue holds a thousand, each of which names 64 bytes.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
-
-/// Marks a request that came over TLS.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OverTls;
 
 /// What one port accepts.
 #[derive(Clone)]
@@ -37,6 +35,8 @@ pub struct Listen {
     pub tls: Option<TlsAcceptor>,
     /// Connections at the same time; more wait in the backlog.
     pub max_connections: usize,
+    /// Proxies that are believed who their clients are.
+    pub proxies: Proxies,
     /// Ends accepting, and open connections once they are idle.
     pub stop: CancellationToken,
 }
@@ -95,8 +95,8 @@ where
             () = listen.stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to come back.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -106,20 +106,19 @@ where
         };
         let _ = socket.set_nodelay(true);
         let (listen, service) = (listen.clone(), service.clone());
+        let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
+        let noting = service_fn(move |mut request: Request<Incoming>| {
+            proxies.note(&mut request, peer, over_tls);
+            service.call(request)
+        });
         connections.spawn(async move {
             let _permit = permit;
             match &listen.tls {
-                None => one(socket, service, &listen.stop).await,
+                None => one(socket, noting, &listen.stop).await,
                 Some(tls) => {
                     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket));
                     match handshake.await {
-                        Ok(Ok(stream)) => {
-                            let marking = service_fn(move |mut request: Request<Incoming>| {
-                                request.extensions_mut().insert(OverTls);
-                                service.call(request)
-                            });
-                            one(stream, marking, &listen.stop).await;
-                        }
+                        Ok(Ok(stream)) => one(stream, noting, &listen.stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                         Err(_) => tracing::debug!("TLS handshake took too long"),
                     }

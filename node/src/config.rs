@@ -82,6 +82,9 @@ config! {
         gzip: bool = true,
         /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 10_000,
+        /// Addresses and networks of proxies in front of both ports: what they say in
+        /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` counts.
+        trusted_proxies: Vec<String> = vec!["127.0.0.0/8".into(), "::1".into()],
         /// Certificate chain in PEM; with `tls_key` it switches TLS on.
         tls_certificate: PathBuf = PathBuf::new(),
         /// Private key in PEM.
@@ -306,6 +309,7 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         self.federation.domain()?;
         self.federation.policies()?;
+        client_api::Proxies::at(&self.api.trusted_proxies).context("api.trusted_proxies")?;
         if ![0, 1, 4, 5].contains(&self.auth.multi_login_policy) {
             bail!("auth.multi_login_policy must be 0, 1, 4 or 5");
         }
@@ -494,6 +498,7 @@ mod tests {
         for text in [
             "[api]\nlisen = \"x\"\n",
             "[auth]\nmulti_login_policy = 2\n",
+            "[api]\ntrusted_proxies = [\"localhost\"]\n",
             "[ws]\ntls_key = \"k\"\n",
             "[notification.no_such]\nis_send_msg = true\n",
             "[log]\nformat = \"xml\"\n",

@@ -138,6 +138,7 @@ async fn serve(
     services.resume().await?;
     let stop = CancellationToken::new();
     let federation = federation::start(folder, config, &services, &environment, &stop).await?;
+    let proxies = client_api::Proxies::at(&config.api.trusted_proxies)?;
     let port =
         |certificate: &Path, key: &Path, max_connections| -> anyhow::Result<client_api::Listen> {
             let tls = if certificate.as_os_str().is_empty() {
@@ -145,7 +146,7 @@ async fn serve(
             } else {
                 Some(client_api::tls_acceptor(certificate, key)?)
             };
-            Ok(client_api::Listen { tls, max_connections, stop: stop.clone() })
+            Ok(client_api::Listen { tls, max_connections, proxies: proxies.clone(), stop: stop.clone() })
         };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
     let rest = client_api::router(

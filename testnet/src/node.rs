@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use client_api::{Gateway, GatewayLimits, Listen, RestOptions};
+use client_api::{Gateway, GatewayLimits, Listen, Proxies, RestOptions};
 use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policies;
@@ -145,7 +145,12 @@ impl NodeBuilder {
             }
             None => None,
         };
-        let listen = Listen { tls: None, max_connections: 10_000, stop: stop.clone() };
+        let listen = Listen {
+            tls: None,
+            max_connections: 10_000,
+            proxies: Proxies::at(&["127.0.0.1"])?,
+            stop: stop.clone(),
+        };
         let router =
             client_api::router(services.clone(), &RestOptions { gzip: true, node_document: None });
         let gateway = Gateway::new(services.clone(), self.limits, stop.clone());

@@ -9,8 +9,8 @@ use services::Services;
 
 use super::answer::{decode, encode};
 use super::route::{Call, Route, read};
+use crate::client_address::OverTls;
 use crate::error_code::ApiError;
-use crate::listen::OverTls;
 
 pub(super) use content::{CONTENT, content_router};
 

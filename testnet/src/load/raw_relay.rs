@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
-use client_api::Listen;
+use client_api::{Listen, Proxies};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -53,7 +53,12 @@ pub(crate) async fn serve() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let relay = Arc::new(Relay::default());
-    let listen = Listen { tls: None, max_connections: 200_000, stop: CancellationToken::new() };
+    let listen = Listen {
+        tls: None,
+        max_connections: 200_000,
+        proxies: Proxies::default(),
+        stop: CancellationToken::new(),
+    };
     let service = service_fn(move |request| {
         let relay = Arc::clone(&relay);
         async move { Ok::<_, Infallible>(relay.answer(request)) }
