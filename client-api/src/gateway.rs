@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -28,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error_code::ApiError;
+use crate::listen::RequestBody;
 use handshake::{Failure, Handshake};
 use session::Session;
 use turns::Turns;
@@ -92,7 +92,7 @@ impl Gateway {
         self.shared.sessions.wait().await;
     }
 
-    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self, mut request: Request<RequestBody>) -> Response<Body> {
         let (handshake, registered) = match self.admit(&request).await {
             Ok(admitted) => admitted,
             Err(Failure { error, after_upgrade }) => {
@@ -120,7 +120,7 @@ impl Gateway {
     /// Checks a handshake and brings its user online; not online if it is no WebSocket handshake.
     async fn admit(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
     ) -> Result<(Handshake, Option<Registered>), Failure> {
         let Shared { services, limits, .. } = &*self.shared;
         if services.hub().len() >= limits.max_connections {
@@ -187,19 +187,19 @@ impl Gateway {
     }
 }
 
-impl Service<Request<Incoming>> for Gateway {
+impl Service<Request<RequestBody>> for Gateway {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<RequestBody>) -> Self::Future {
         let gateway = self.clone();
         Box::pin(async move { Ok(gateway.answer(request).await) })
     }
 }
 
 /// The answer to the key of a WebSocket handshake; `None` if the request is none.
-fn accept_key(request: &Request<Incoming>) -> Option<String> {
+fn accept_key(request: &Request<RequestBody>) -> Option<String> {
     let has = |name: header::HeaderName, wanted: &str| {
         request.headers().get_all(name).iter().any(|value| {
             let text = value.to_str().unwrap_or_default();

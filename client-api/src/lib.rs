@@ -11,5 +11,5 @@ mod rest;
 
 pub use client_address::{NoNetwork, Proxies};
 pub use gateway::{Gateway, Limits as GatewayLimits, opcodes};
-pub use listen::{Listen, TlsError, serve, tls_acceptor};
+pub use listen::{Listen, RequestBody, TlsError, serve, tls_acceptor};
 pub use rest::{Access, Options as RestOptions, router, routes};

@@ -1,16 +1,19 @@
 //! Accepting connections: limits, deadlines, TLS, graceful end.
 
+mod body;
+mod watch;
+
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,8 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client_address::Proxies;
+pub use body::RequestBody;
+use body::{Unread, watched};
+use watch::{Room, Watch, Watched};
 
-/// How long a peer may take for TLS, and for the head of a request.
+/// How long a peer may take for TLS, for the head of a request, and before its first one.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Largest head of a request. The operation ID in it grows with the pushes that an SDK handles
 /// together; its own queue holds a thousand, each of which names 64 bytes.
@@ -35,6 +41,8 @@ pub struct Listen {
     pub tls: Option<TlsAcceptor>,
     /// Connections at the same time; more wait in the backlog.
     pub max_connections: usize,
+    /// How long a connection may stay idle between requests, while there is room for others.
+    pub idle: Duration,
     /// Proxies that are believed who their clients are.
     pub proxies: Proxies,
     /// Ends accepting, and open connections once they are idle.
@@ -80,16 +88,17 @@ pub fn tls_acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsEr
 /// Serves HTTP/1.1 on `listener` until `listen.stop`; returns when the last connection has ended.
 pub async fn serve<S>(listener: TcpListener, listen: Listen, service: S)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    let room = Arc::new(Semaphore::new(listen.max_connections));
+    let free = Arc::new(Semaphore::new(listen.max_connections));
+    let room = Room { free: Arc::clone(&free), most: listen.max_connections };
     let connections = TaskTracker::new();
     loop {
         let permit = tokio::select! {
             () = listen.stop.cancelled() => break,
-            permit = Arc::clone(&room).acquire_owned() => permit,
+            permit = Arc::clone(&free).acquire_owned() => permit,
         };
         let accepted = tokio::select! {
             () = listen.stop.cancelled() => break,
@@ -107,18 +116,21 @@ where
         let _ = socket.set_nodelay(true);
         let (listen, service) = (listen.clone(), service.clone());
         let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
-        let noting = service_fn(move |mut request: Request<Incoming>| {
+        let watch = Watch::new(listen.idle, room.clone());
+        let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
+        let watching = Arc::clone(&watch);
+        let answering = service_fn(move |mut request: Request<Incoming>| {
             proxies.note(&mut request, peer, over_tls);
-            service.call(request)
+            answer(&service, request, Arc::clone(&watching))
         });
         connections.spawn(async move {
             let _permit = permit;
             match &listen.tls {
-                None => one(socket, noting, &listen.stop).await,
+                None => one(socket, answering, &watch, &listen.stop).await,
                 Some(tls) => {
                     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket));
                     match handshake.await {
-                        Ok(Ok(stream)) => one(stream, noting, &listen.stop).await,
+                        Ok(Ok(stream)) => one(stream, answering, &watch, &listen.stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                         Err(_) => tracing::debug!("TLS handshake took too long"),
                     }
@@ -131,7 +143,34 @@ where
     connections.wait().await;
 }
 
-async fn one<I, S>(io: I, service: S, stop: &CancellationToken)
+/// Answers one request; what the service did not read of its body is read here, or never.
+fn answer<S>(
+    service: &S,
+    request: Request<Incoming>,
+    watch: Arc<Watch>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+{
+    watch.busy();
+    // Such a client sends its body only if somebody reads it.
+    let wanted = !request.headers().contains_key(header::EXPECT);
+    let unread = Unread::default();
+    let answer = service.call(request.map(|incoming| unread.of(incoming)));
+    async move {
+        let mut answer = answer.await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        if !unread.is_read(wanted).await {
+            watch.leaves_unread();
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(watched(answer, watch))
+    }
+}
+
+async fn one<I, S>(io: I, service: S, watch: &Arc<Watch>, stop: &CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
@@ -139,18 +178,24 @@ where
     S::Future: Send,
 {
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_DEADLINE)
+        // The watch sees to it; hyper would count the time between requests.
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(Watched::new(io, Arc::clone(watch))), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let outcome = tokio::select! {
+        outcome = served => outcome,
+        () = watch.over() => return,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "connection failed");

@@ -82,6 +82,9 @@ config! {
         gzip: bool = true,
         /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 10_000,
+        /// Seconds for which a connection may stay idle between two requests; when three quarters of
+        /// the connections are taken, 10.
+        idle_seconds: u64 = 75,
         /// Addresses and networks of proxies in front of both ports: what they say in
         /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` counts.
         trusted_proxies: Vec<String> = vec!["127.0.0.0/8".into(), "::1".into()],

@@ -30,6 +30,8 @@ use crate::operation::Node;
 const DRAIN: Duration = Duration::from_secs(20);
 /// Time between two looks at what has become old.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long a connection to the gateway that did not become a session may stay.
+const HANDSHAKE_IDLE: Duration = Duration::from_secs(10);
 /// Messages of one conversation among which a repeat is recognised.
 const DEDUPE_MESSAGES: usize = 1_000;
 
@@ -140,13 +142,14 @@ async fn serve(
     let federation = federation::start(folder, config, &services, &environment, &stop).await?;
     let proxies = client_api::Proxies::at(&config.api.trusted_proxies)?;
     let port =
-        |certificate: &Path, key: &Path, max_connections| -> anyhow::Result<client_api::Listen> {
+        |certificate: &Path, key: &Path, max_connections, idle| -> anyhow::Result<_> {
             let tls = if certificate.as_os_str().is_empty() {
                 None
             } else {
                 Some(client_api::tls_acceptor(certificate, key)?)
             };
-            Ok(client_api::Listen { tls, max_connections, proxies: proxies.clone(), stop: stop.clone() })
+            let (proxies, stop) = (proxies.clone(), stop.clone());
+            Ok(client_api::Listen { tls, max_connections, idle, proxies, stop })
         };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
     let rest = client_api::router(
@@ -156,8 +159,9 @@ async fn serve(
             node_document: federation.as_ref().map(|federation| federation.document().into()),
         },
     );
+    let idle = Duration::from_secs(config.api.idle_seconds);
     let rest =
-        client_api::serve(api, port(tls, key, connections.api)?, TowerToHyperService::new(rest));
+        client_api::serve(api, port(tls, key, connections.api, idle)?, TowerToHyperService::new(rest));
     let limits = GatewayLimits {
         max_connections: connections.ws,
         max_frame_bytes: config.ws.max_frame_bytes,
@@ -172,7 +176,7 @@ async fn serve(
     let (tls, key) = (&config.ws.tls_certificate, &config.ws.tls_key);
     // Half-open handshakes get room of their own beside those who are logged in.
     let room = connections.ws.saturating_add(connections.handshakes);
-    let sockets = client_api::serve(ws, port(tls, key, room)?, gateway.clone());
+    let sockets = client_api::serve(ws, port(tls, key, room, HANDSHAKE_IDLE)?, gateway.clone());
     // Before anybody can see that the node serves: commands find it from then on.
     let socket = folder.control_socket();
     let commands = control::listen(&socket);

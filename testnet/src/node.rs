@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use client_api::{Gateway, GatewayLimits, Listen, Proxies, RestOptions};
 use entente::bridge;
@@ -148,6 +149,7 @@ impl NodeBuilder {
         let listen = Listen {
             tls: None,
             max_connections: 10_000,
+            idle: Duration::from_secs(75),
             proxies: Proxies::at(&["127.0.0.1"])?,
             stop: stop.clone(),
         };

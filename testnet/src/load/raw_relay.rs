@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
-use client_api::{Listen, Proxies};
+use client_api::{Listen, Proxies, RequestBody};
 use futures_util::{SinkExt as _, StreamExt as _};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
@@ -56,6 +56,7 @@ pub(crate) async fn serve() -> Result {
     let listen = Listen {
         tls: None,
         max_connections: 200_000,
+        idle: Duration::from_secs(10),
         proxies: Proxies::default(),
         stop: CancellationToken::new(),
     };
@@ -68,7 +69,7 @@ pub(crate) async fn serve() -> Result {
 }
 
 impl Relay {
-    fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Response<Body> {
+    fn answer(self: Arc<Self>, mut request: Request<RequestBody>) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
             *response.status_mut() = StatusCode::BAD_REQUEST;
