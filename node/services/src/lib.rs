@@ -25,6 +25,7 @@ pub mod object;
 mod page;
 pub mod platform;
 pub mod presence;
+mod search_text;
 pub mod settings;
 pub mod statistics;
 pub mod third;

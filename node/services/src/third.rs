@@ -12,7 +12,8 @@ use crate::access::Caller;
 use crate::error::{Result, ServiceError};
 use crate::page::{Page, STEP_ROWS};
 use crate::platform;
-use crate::user::{check_count, check_length, search_pattern};
+use crate::search_text::SearchText;
+use crate::user::{check_count, check_length};
 
 /// Longest text of a report in bytes.
 const MAX_TEXT_BYTES: usize = 4_096;
@@ -112,7 +113,7 @@ impl Services {
         .await
     }
 
-    /// Logs of users whose ID matches a pattern, newest first.
+    /// Logs of users whose ID contains a text, newest first.
     pub async fn logs_search(
         &self,
         caller: &Caller,
@@ -132,7 +133,7 @@ impl Services {
         if start > end {
             return Err(ServiceError::args("startTime is after endTime"));
         }
-        let pattern = search_pattern(&request.keyword)?;
+        let text = SearchText::new("keyword", &request.keyword)?;
         let (mut total, mut logs_infos) = (0, Vec::new());
         let mut last = (end, AFTER_DIGITS.to_owned());
         self.in_steps(|view| {
@@ -149,7 +150,7 @@ impl Services {
                 }
                 last.clone_from(&key);
                 let Some(log) = schema::CLIENT_LOGS.get(view, &key.1)? else { continue };
-                if !pattern.is_match(&log.user_id) {
+                if !text.is_in(&log.user_id) {
                     continue;
                 }
                 if page.contains(total) {

@@ -8,8 +8,6 @@ mod notification_account;
 mod online;
 mod profile;
 
-pub(crate) use directory::search_pattern;
-
 use proto::sdkws::UserInfo;
 use store::record::{Number, Present};
 use store::{Read, Tx, schema};

@@ -22,7 +22,7 @@ use crate::error::{Result, ServiceError};
 use crate::federation::at_home;
 use crate::notification::kind;
 use crate::page::{Page, STEP_ROWS};
-use crate::user::search_pattern;
+use crate::search_text::SearchText;
 
 /// Groups named in one request, at most.
 const MAX_GROUPS: usize = 10_000;
@@ -104,7 +104,7 @@ impl Services {
         Ok(GetGroupsInfoResp { group_infos })
     }
 
-    /// A group by ID, or those whose name matches a pattern, newest first; only admins search.
+    /// A group by ID, or those whose name contains a text, newest first; only admins search.
     pub async fn get_groups(
         &self,
         caller: &Caller,
@@ -120,16 +120,13 @@ impl Services {
             return Ok(GetGroupsResp { total: count(groups.len()), groups: page.of(groups) });
         }
         caller.must_be_admin()?;
-        let by_name = match request.group_name.as_str() {
-            "" => None,
-            pattern => Some(search_pattern(pattern)?),
-        };
+        let by_name = SearchText::if_any("groupName", &request.group_name)?;
         let mut found = Vec::new();
         self.each_in_order(&schema::GROUP_ORDER, i64::MIN, |view, _, group_id| {
             let Some(group) = schema::GROUPS.get(view, &group_id)? else {
                 return Ok(std::ops::ControlFlow::Continue(()));
             };
-            let named = by_name.as_ref().is_none_or(|name| name.is_match(&group.info.group_name));
+            let named = by_name.as_ref().is_none_or(|name| name.is_in(&group.info.group_name));
             if named && group.info.status != DISMISSED {
                 found.push(group_id);
             }

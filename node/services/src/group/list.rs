@@ -4,7 +4,6 @@ use proto::group::{
     GetJoinedGroupListReq, GetJoinedGroupListResp,
 };
 use proto::sdkws::GroupInfo;
-use regex::Regex;
 use store::{Direction, Read, schema};
 
 use super::info::count;
@@ -13,7 +12,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
 use crate::page::{Page, STEP_ROWS};
-use crate::user::search_pattern;
+use crate::search_text::SearchText;
 
 /// Members named in one request, at most.
 const MAX_IDS: usize = 10_000;
@@ -40,7 +39,7 @@ impl Services {
         Ok(GetGroupMembersInfoResp { members })
     }
 
-    /// A page of a group's members, or of those whose name there matches a pattern: by rank, then as
+    /// A page of a group's members, or of those whose name there contains a text: by rank, then as
     /// they joined.
     pub async fn get_group_member_list(
         &self,
@@ -69,13 +68,13 @@ impl Services {
             return Ok(GetGroupMemberListResp { total: group.info.member_count, members });
         }
         caller.must_be_member(&self.store().view(), group_id)?;
-        self.search_members(group_id, &search_pattern(&request.keyword)?, page).await
+        self.search_members(group_id, &SearchText::new("keyword", &request.keyword)?, page).await
     }
 
     async fn search_members(
         &self,
         group_id: &str,
-        name: &Regex,
+        name: &SearchText,
         page: Page,
     ) -> Result<GetGroupMemberListResp> {
         let (mut members, mut found) = (Vec::new(), 0);
@@ -87,7 +86,7 @@ impl Services {
             let more = rows.len() == STEP_ROWS;
             for (_, rank, order, user_id) in rows {
                 let shown = member(view, group_id, &user_id)?;
-                if let Some(shown) = shown.filter(|shown| name.is_match(&shown.nickname)) {
+                if let Some(shown) = shown.filter(|shown| name.is_in(&shown.nickname)) {
                     if page.contains(found) {
                         members.push(shown);
                     }

@@ -6,19 +6,14 @@ use std::ops::ControlFlow;
 use proto::user::{
     GetAllUserIdReq, GetAllUserIdResp, GetPaginationUsersReq, GetPaginationUsersResp,
 };
-use regex::{Regex, RegexBuilder};
 use store::schema;
 
-use super::{check_length, count_users};
+use super::count_users;
 use crate::Services;
 use crate::access::Caller;
-use crate::error::{Result, ServiceError};
+use crate::error::Result;
 use crate::page::Page;
-
-/// Longest search pattern in bytes.
-const MAX_PATTERN_BYTES: usize = 256;
-/// Most memory a compiled search pattern takes.
-const MAX_PATTERN_MEMORY: usize = 1 << 20;
+use crate::search_text::SearchText;
 
 impl Services {
     /// IDs of all accounts, oldest first.
@@ -46,15 +41,15 @@ impl Services {
         Ok(GetAllUserIdResp { total: clamped(total), user_ids })
     }
 
-    /// People, oldest first, whose ID or nickname matches a pattern.
+    /// People, oldest first, whose ID or nickname contains a text.
     pub async fn get_users(
         &self,
         _caller: &Caller,
         request: GetPaginationUsersReq,
     ) -> Result<GetPaginationUsersResp> {
         let page = Page::required(request.pagination.as_ref())?;
-        let by_id = pattern(&request.user_id)?;
-        let by_name = pattern(&request.nick_name)?;
+        let by_id = SearchText::if_any("userID", &request.user_id)?;
+        let by_name = SearchText::if_any("nickName", &request.nick_name)?;
         let (total, system) = {
             let view = self.store().view();
             let system = schema::SYSTEM_ACCOUNTS.scan(&view, ()).map(|row| Ok(row?.0.1));
@@ -73,7 +68,7 @@ impl Services {
             if system.contains(&user_id) {
                 return Ok(ControlFlow::Continue(()));
             }
-            let matches_id = by_id.as_ref().is_some_and(|pattern| pattern.is_match(&user_id));
+            let matches_id = by_id.as_ref().is_some_and(|text| text.is_in(&user_id));
             if all || matches_id {
                 if page.contains(found) {
                     users.extend(schema::USERS.get(view, &user_id)?);
@@ -81,7 +76,7 @@ impl Services {
                 found += 1;
             } else if let Some(by_name) = &by_name
                 && let Some(user) = schema::USERS.get(view, &user_id)?
-                && by_name.is_match(&user.nickname)
+                && by_name.is_in(&user.nickname)
             {
                 if page.contains(found) {
                     users.push(user);
@@ -94,24 +89,6 @@ impl Services {
         let total = if all { total } else { i64::try_from(found).unwrap_or(i64::MAX) };
         Ok(GetPaginationUsersResp { total: clamped(total), users })
     }
-}
-
-fn pattern(text: &str) -> Result<Option<Regex>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    search_pattern(text).map(Some)
-}
-
-/// A pattern to search with; capital and small letters are the same.
-pub(crate) fn search_pattern(text: &str) -> Result<Regex> {
-    check_length("the pattern", text, MAX_PATTERN_BYTES)?;
-    RegexBuilder::new(text)
-        .case_insensitive(true)
-        .size_limit(MAX_PATTERN_MEMORY)
-        .dfa_size_limit(MAX_PATTERN_MEMORY)
-        .build()
-        .map_err(|_| ServiceError::Failed("the pattern is not a regular expression".into()))
 }
 
 fn clamped(total: i64) -> i32 {
