@@ -137,6 +137,9 @@ config! {
     chat: Chat {
         /// Only friends may write to each other.
         friend_verify: bool = false,
+        /// Every user may list and search all accounts, and count them, as with OpenIM; otherwise
+        /// only app admins. Who knows an ID can look up its profile either way.
+        open_directory: bool = false,
         /// New members of a group see what was said before they came.
         history_for_new_members: bool = true,
         /// Largest message in bytes.

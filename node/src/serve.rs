@@ -93,6 +93,7 @@ pub(crate) fn settings(folder: &DataFolder, config: &Config, domain: Option<Doma
         multi_login_policy: config.auth.multi_login_policy,
         max_tokens_per_platform: config.auth.max_tokens_per_platform,
         friend_verify: config.chat.friend_verify,
+        open_directory: config.chat.open_directory,
         consent: config.federation.consent,
         expire_days: config.federation.expire_days,
         history_for_new_members: config.chat.history_for_new_members,

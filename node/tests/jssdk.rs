@@ -69,12 +69,14 @@ async fn active_conversations_come_with_all_that_belongs_to_them() -> Result {
     for count in [0, -1, 501] {
         assert_eq!(ids(&alice.call(ACTIVE, json!({"count": count})).await?).len(), 3);
     }
-    // It is always the caller's list, for admins too.
-    let own = bob.call(ACTIVE, json!({"ownerUserID": "alice", "count": 20})).await?;
-    assert_eq!(ids(&own), ["si_alice_bob"]);
-    let nothing = json!({"unreadCount": 0, "conversations": null});
+    // Nobody sees the list of somebody else; app admins do.
+    let others = json!({"ownerUserID": "alice", "count": 20});
+    assert_eq!(bob.refused(ACTIVE, &others).await?, 1002);
+    assert_eq!(ids(&bob.call(ACTIVE, json!({"count": 20})).await?), ["si_alice_bob"]);
     let admin = node.admin().await?.client;
-    assert_eq!(admin.call(ACTIVE, json!({"ownerUserID": "alice"})).await?, nothing);
+    assert_eq!(admin.call(ACTIVE, &others).await?, alice.call(ACTIVE, &others).await?);
+    let nothing = json!({"unreadCount": 0, "conversations": null});
+    assert_eq!(admin.call(ACTIVE, json!({})).await?, nothing);
     node.stop().await
 }
 
@@ -82,13 +84,15 @@ async fn active_conversations_come_with_all_that_belongs_to_them() -> Result {
 async fn conversations_are_named() -> Result {
     let node = Node::start().await?;
     let [alice, _, _, dave] = alice_and_peers(&node).await?;
-    let named = |ids: Value| json!({"ownerUserID": "dave", "conversationIDs": ids});
+    let named = |ids: Value| json!({"ownerUserID": "alice", "conversationIDs": ids});
     let asked = named(json!(["si_alice_carol", "si_x_y", "si_alice_bob"]));
     let answer = alice.call(NAMED, &asked).await?;
     assert_eq!(ids(&answer), ["si_alice_carol", "si_alice_bob"]);
     assert_eq!(answer["unreadCount"], 3);
     let nothing = json!({"unreadCount": 0, "conversations": null});
-    assert_eq!(dave.call(NAMED, &asked).await?, nothing);
+    assert_eq!(dave.refused(NAMED, &asked).await?, 1002);
+    let own = json!({"ownerUserID": "dave", "conversationIDs": ["si_alice_carol"]});
+    assert_eq!(dave.call(NAMED, own).await?, nothing);
     for none in [json!([]), Value::Null, json!(["si_x_y"])] {
         assert_eq!(alice.call(NAMED, named(none)).await?, nothing);
     }

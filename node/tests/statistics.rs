@@ -77,7 +77,8 @@ async fn registrations_are_counted_by_day() -> Result {
 
     let alice = node.admin().await?.client("alice", 5).await?;
     let body = json!({"start": first, "end": first + DAY_MS});
-    let text = alice.post(route, &body).await?.text;
+    assert_eq!(alice.refused(route, &body).await?, 1002);
+    let text = admin.post(route, &body).await?.text;
     let expected = format!(
         r#"{{"errCode":0,"errMsg":"","errDlt":"","data":{{"total":5,"before":1,"count":{{"{day}":1}}}}}}"#
     );

@@ -8,6 +8,7 @@ use store::{Read, schema};
 use crate::conversation_id;
 use crate::error::{Result, ServiceError};
 use crate::platform;
+use crate::settings::Settings;
 
 /// Who calls, as the token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,20 @@ impl Caller {
             return Ok(());
         }
         Err(ServiceError::denied(format!("{} is not an app admin", self.user_id)))
+    }
+
+    /// The caller may go through the accounts of the node: an app admin, or everybody where the
+    /// directory is open.
+    pub fn must_list_accounts(&self, settings: &Settings) -> Result<()> {
+        if settings.open_directory { Ok(()) } else { self.must_be_admin() }
+    }
+
+    /// The user whose own things a request is about; a request that names none is about the caller.
+    pub fn acts_for<'a>(&'a self, owner: &'a str) -> Result<&'a str> {
+        if owner.is_empty() {
+            return Ok(&self.user_id);
+        }
+        self.must_be(owner).map(|()| owner)
     }
 
     /// The caller is a member of the group or an app admin.

@@ -23,7 +23,7 @@ const MAX_COUNT: i64 = 500;
 const MAX_IDS: usize = 10_000;
 
 impl Services {
-    /// The caller's conversations with the newest messages, pinned ones first.
+    /// A user's conversations with the newest messages, pinned ones first.
     pub fn get_active_conversations(
         &self,
         caller: &Caller,
@@ -33,7 +33,7 @@ impl Services {
             count @ 1..=MAX_COUNT => usize::try_from(count).unwrap_or(DEFAULT_COUNT),
             _ => DEFAULT_COUNT,
         };
-        let (view, owner) = (self.store().view(), caller.user_id.as_str());
+        let (view, owner) = (self.store().view(), caller.acts_for(&request.owner_user_id)?);
         let mut unread_count = 0;
         let mut rows = Vec::new();
         for (id, record) in list(&view, owner)? {
@@ -54,14 +54,14 @@ impl Services {
         Ok(GetActiveConversationsResp { unread_count, conversations })
     }
 
-    /// Those of the conversations named that the caller has.
+    /// Those of the conversations named that the user has.
     pub fn get_js_conversations(
         &self,
         caller: &Caller,
         request: &GetConversationsReq,
     ) -> Result<GetConversationsResp> {
         check_count("conversationIDs", request.conversation_ids.len(), MAX_IDS)?;
-        let (view, owner) = (self.store().view(), caller.user_id.as_str());
+        let (view, owner) = (self.store().view(), caller.acts_for(&request.owner_user_id)?);
         let mut answer = GetConversationsResp::default();
         for id in &request.conversation_ids {
             let Some(record) = find(&view, owner, id)? else { continue };

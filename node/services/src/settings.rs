@@ -24,6 +24,8 @@ pub struct Settings {
     pub max_tokens_per_platform: usize,
     /// Only friends may send to each other.
     pub friend_verify: bool,
+    /// Everybody may list the accounts of the node; otherwise app admins.
+    pub open_directory: bool,
     /// Users of other nodes may only send to friends, and to whoever has written to them.
     pub consent: bool,
     /// Days after which what another node could not be given is given up; 0: never.
@@ -61,6 +63,7 @@ impl Default for Settings {
             multi_login_policy: 1,
             max_tokens_per_platform: 30,
             friend_verify: false,
+            open_directory: false,
             consent: false,
             expire_days: 0,
             history_for_new_members: true,

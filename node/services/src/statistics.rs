@@ -39,9 +39,10 @@ impl Services {
     /// How many accounts there are, and how many came on each day of a range.
     pub async fn statistics_user_register(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         request: UserRegisterCountReq,
     ) -> Result<UserRegisterCountResp> {
+        caller.must_list_accounts(self.settings())?;
         let (start, end) = (request.start, request.end);
         check_range(start, end)?;
         let (mut before, mut days, mut cut) = (0, BTreeMap::new(), Vec::new());

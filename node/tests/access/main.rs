@@ -177,3 +177,25 @@ fn every_route_and_opcode_has_a_row() -> Result {
     assert!(without.is_empty() && stale.is_empty(), "no row: {without:?}; no route: {stale:?}");
     Ok(())
 }
+
+/// What app admins alone may list, everybody may where the operator wants it as with OpenIM.
+#[tokio::test]
+async fn an_open_directory_is_open_to_everybody() -> Result {
+    let node = Node::builder().settings(|settings| settings.open_directory = true).start().await?;
+    let alice = node.admin().await?.user("alice").await?;
+    let page = json!({ "pageNumber": 1, "showNumber": 10 });
+    for (path, body) in [
+        ("/user/get_users", json!({ "pagination": page })),
+        ("/user/get_all_users_uid", json!({ "pagination": page })),
+        ("/statistics/user/register", json!({ "start": 1, "end": 86_400_000 })),
+        ("/group/get_groups", json!({ "pagination": page, "groupID": "none" })),
+    ] {
+        alice.call(path, body).await?;
+    }
+    // Tokens are nobody's to see.
+    let _socket = alice.connect(testnet::Wire::JSON).await?;
+    let body = json!({ "userIDs": ["alice"] });
+    let answer = alice.post("/user/get_users_online_token_detail", body).await?;
+    assert!(answer.text.ends_with(r#""data":null}"#), "{}", answer.text);
+    node.stop().await
+}

@@ -144,7 +144,8 @@ async fn groups_are_found_by_id_and_by_name() -> Result {
     let route = "/group/get_groups";
     let page = json!({"pageNumber": 1, "showNumber": 10});
     let by_id = json!({"pagination": page, "groupID": "g1"});
-    let found = team.mallory.call(route, by_id).await?;
+    refused(&team.mallory, route, by_id.clone(), 1002).await?;
+    let found = team.admin.call(route, by_id).await?;
     assert_eq!(found["total"], 1);
     let expected = json!({
         "groupInfo": team.group().await?, "groupOwnerUserName": "", "groupOwnerUserID": "alice",
@@ -161,8 +162,12 @@ async fn groups_are_found_by_id_and_by_name() -> Result {
     let second = json!({"pagination": {"pageNumber": 2, "showNumber": 1}});
     let second = team.admin.call(route, second).await?;
     assert_eq!((&second["total"], ids(&second)), (&json!(2), vec![json!("g1")]));
-    let named = json!({"pagination": page, "groupName": "^oth"});
+    let named = json!({"pagination": page, "groupName": "OTH"});
     assert_eq!(ids(&team.admin.call(route, named).await?), ["g2"]);
+    for text in ["(", "*", "[", "+86", "^"] {
+        let named = json!({"pagination": page, "groupName": text});
+        assert_eq!(team.admin.call(route, named).await?["total"], 0, "{text}");
+    }
     team.dave.call("/group/dismiss_group", json!({"groupID": "g2"})).await?;
     assert_eq!(team.admin.call(route, json!({"pagination": page})).await?["total"], 1);
     let gone = json!({"pagination": page, "groupID": "g2"});

@@ -70,7 +70,7 @@ async fn only_admins_see_connections_and_tokens() -> Result {
     assert_eq!(admin.post(route, json!({})).await?.text, ok("null"));
 
     let route = "/user/get_users_online_token_detail";
-    assert_eq!(bob.post(route, &body).await?.text, ok("null"));
+    assert_eq!(bob.refused(route, &body).await?, 1002);
     let expected = format!(
         r#"[{{"userID":"alice","status":1,"singlePlatformToken":[{{"platformID":5,"total":1,"token":["{}"]}}]}}]"#,
         alice.token

@@ -104,7 +104,7 @@ impl Services {
         Ok(GetGroupsInfoResp { group_infos })
     }
 
-    /// A group by ID, or those whose name contains a text, newest first; only admins search.
+    /// A group by ID, or those whose name contains a text, newest first, for app admins.
     pub async fn get_groups(
         &self,
         caller: &Caller,
@@ -112,6 +112,7 @@ impl Services {
     ) -> Result<GetGroupsResp> {
         let page = Page::required(request.pagination.as_ref())?;
         if !request.group_id.is_empty() {
+            caller.must_list_accounts(self.settings())?;
             let view = self.store().view();
             let found = schema::GROUPS.get(&view, &request.group_id)?;
             let groups =

@@ -19,9 +19,10 @@ impl Services {
     /// IDs of all accounts, oldest first.
     pub async fn get_all_users_uid(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         request: GetAllUserIdReq,
     ) -> Result<GetAllUserIdResp> {
+        caller.must_list_accounts(self.settings())?;
         let page = Page::required(request.pagination.as_ref())?;
         let total = count_users(&self.store().view())?;
         let (mut user_ids, mut index) = (Vec::new(), 0);
@@ -44,9 +45,10 @@ impl Services {
     /// People, oldest first, whose ID or nickname contains a text.
     pub async fn get_users(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         request: GetPaginationUsersReq,
     ) -> Result<GetPaginationUsersResp> {
+        caller.must_list_accounts(self.settings())?;
         let page = Page::required(request.pagination.as_ref())?;
         let by_id = SearchText::if_any("userID", &request.user_id)?;
         let by_name = SearchText::if_any("nickName", &request.nick_name)?;

@@ -96,12 +96,13 @@ impl Services {
 
     /// The tokens of those users who are online, by platform.
     ///
-    /// Whoever may not see them gets an empty list, which is what clients expect here.
+    /// Where the directory is open, whoever may not see them gets an empty list.
     pub fn get_users_online_token_detail(
         &self,
         caller: &Caller,
         request: &GetUsersOnlineStatusReq,
     ) -> Result<Vec<SingleDetail>> {
+        caller.must_list_accounts(self.settings())?;
         if caller.must_be_admin().is_err() {
             return Ok(Vec::new());
         }
