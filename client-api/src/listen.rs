@@ -115,7 +115,6 @@ where
         };
         let _ = socket.set_nodelay(true);
         let (listen, service) = (listen.clone(), service.clone());
-        let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
         let watch = Watch::new(listen.idle, room.clone());
         let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
         let watching = Arc::clone(&watch);

@@ -316,6 +316,9 @@ impl Config {
         self.federation.domain()?;
         self.federation.policies()?;
         client_api::Proxies::at(&self.api.trusted_proxies).context("api.trusted_proxies")?;
+        if self.api.idle_seconds == 0 {
+            bail!("api.idle_seconds must be at least 1");
+        }
         if ![0, 1, 4, 5].contains(&self.auth.multi_login_policy) {
             bail!("auth.multi_login_policy must be 0, 1, 4 or 5");
         }
@@ -505,6 +508,7 @@ mod tests {
             "[api]\nlisen = \"x\"\n",
             "[auth]\nmulti_login_policy = 2\n",
             "[api]\ntrusted_proxies = [\"localhost\"]\n",
+            "[api]\nidle_seconds = 0\n",
             "[ws]\ntls_key = \"k\"\n",
             "[notification.no_such]\nis_send_msg = true\n",
             "[log]\nformat = \"xml\"\n",

@@ -142,16 +142,15 @@ async fn serve(
     let stop = CancellationToken::new();
     let federation = federation::start(folder, config, &services, &environment, &stop).await?;
     let proxies = client_api::Proxies::at(&config.api.trusted_proxies)?;
-    let port =
-        |certificate: &Path, key: &Path, max_connections, idle| -> anyhow::Result<_> {
-            let tls = if certificate.as_os_str().is_empty() {
-                None
-            } else {
-                Some(client_api::tls_acceptor(certificate, key)?)
-            };
-            let (proxies, stop) = (proxies.clone(), stop.clone());
-            Ok(client_api::Listen { tls, max_connections, idle, proxies, stop })
+    let port = |certificate: &Path, key: &Path, max_connections, idle| -> anyhow::Result<_> {
+        let tls = if certificate.as_os_str().is_empty() {
+            None
+        } else {
+            Some(client_api::tls_acceptor(certificate, key)?)
         };
+        let (proxies, stop) = (proxies.clone(), stop.clone());
+        Ok(client_api::Listen { tls, max_connections, idle, proxies, stop })
+    };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
     let rest = client_api::router(
         services.clone(),
@@ -161,8 +160,11 @@ async fn serve(
         },
     );
     let idle = Duration::from_secs(config.api.idle_seconds);
-    let rest =
-        client_api::serve(api, port(tls, key, connections.api, idle)?, TowerToHyperService::new(rest));
+    let rest = client_api::serve(
+        api,
+        port(tls, key, connections.api, idle)?,
+        TowerToHyperService::new(rest),
+    );
     let limits = GatewayLimits {
         max_connections: connections.ws,
         max_frame_bytes: config.ws.max_frame_bytes,

@@ -23,7 +23,7 @@ pub enum BadId {
     #[error("{0:?} is not a domain: lower-case letters, digits, hyphens and dots")]
     Domain(String),
     /// The part before the `@` cannot name anybody.
-    #[error("{0:?} is not an ID: letters, digits and _ before the @")]
+    #[error("{0:?} is not an ID: letters, digits, _ and - before the @")]
     Local(String),
     /// An ID of another node was expected.
     #[error("{0:?} has no domain")]
@@ -74,7 +74,7 @@ impl FromStr for Domain {
 
 fn check_local(local: &str) -> Result<(), BadId> {
     let fits = (1..=MAX_LOCAL_BYTES).contains(&local.len());
-    if fits && local.chars().all(|c| c.is_alphanumeric() || c == '_') {
+    if fits && local.chars().all(|c| c.is_alphanumeric() || ['_', '-'].contains(&c)) {
         return Ok(());
     }
     Err(BadId::Local(local.to_owned()))
@@ -152,7 +152,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_forms_follow_from_each_other(
-            local in "[a-zA-Z0-9_é]{1,12}", own in DOMAIN, other in DOMAIN,
+            local in "[a-zA-Z0-9_é-]{1,12}", own in DOMAIN, other in DOMAIN,
         ) {
             let (Some(own), Some(other)) = (domain(&own), domain(&other)) else { return Ok(()) };
             let qualified = format!("{local}@{other}");

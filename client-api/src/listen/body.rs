@@ -41,7 +41,8 @@ impl Unread {
         let read = async {
             let mut room = UNREAD_BYTES;
             loop {
-                match std::future::poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await {
+                match std::future::poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await
+                {
                     None => return true,
                     Some(Err(_)) => return false,
                     Some(Ok(frame)) => {

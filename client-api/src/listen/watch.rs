@@ -120,20 +120,22 @@ impl Watch {
     /// Returns once the connection has done nothing for too long.
     pub(super) async fn over(&self) {
         loop {
-            let (now, look_again) = (Instant::now(), Instant::now() + HANDSHAKE_DEADLINE);
+            let now = Instant::now();
             let since = self.start + Duration::from_millis(self.since.load(Ordering::Relaxed));
-            let wake = match self.phase() {
+            let short = self.idle.min(HANDSHAKE_DEADLINE);
+            // The phase changes meanwhile, and so does the room.
+            let look_again = now + short.max(Duration::from_secs(1));
+            let end = match self.phase() {
                 BUSY => look_again,
                 HEAD => since + HANDSHAKE_DEADLINE,
                 LEAVING => since + LEAVE_DEADLINE,
-                _ if self.room.is_short() => since + self.idle.min(HANDSHAKE_DEADLINE),
-                // Whether there still is room may change.
-                _ => (since + self.idle).min(look_again.max(since + HANDSHAKE_DEADLINE)),
+                _ if self.room.is_short() => since + short,
+                _ => since + self.idle,
             };
-            if wake <= now {
+            if end <= now {
                 return;
             }
-            tokio::time::sleep_until(wake).await;
+            tokio::time::sleep_until(end.min(look_again)).await;
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod hub;
 mod incremental;
 pub mod jssdk;
 pub mod message;
+mod new_id;
 pub mod notification;
 pub mod object;
 mod page;

@@ -34,7 +34,8 @@ mod tests {
 
     #[test]
     fn every_character_means_itself() {
-        let is_in = |part: &str, text: &str| SearchText::new("keyword", part).expect("short").is_in(text);
+        let is_in =
+            |part: &str, text: &str| SearchText::new("keyword", part).expect("short").is_in(text);
         for part in ["(", "*", "[", "+86", "\\", ".", "^a", "a$", "É", ""] {
             assert!(is_in(part, &format!("x{part}y")), "{part}");
             assert!(is_in(part, &part.to_uppercase()) && is_in(part, &part.to_lowercase()));

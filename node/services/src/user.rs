@@ -14,9 +14,8 @@ use store::{Read, Tx, schema};
 
 use crate::day::day_of;
 use crate::error::{Result, ServiceError};
+use crate::new_id::check_new_id;
 
-/// Longest user ID in bytes.
-const MAX_USER_ID_BYTES: usize = 64;
 /// Longest nickname in bytes.
 const MAX_NICKNAME_BYTES: usize = 512;
 /// Longest address of a picture in bytes.
@@ -34,21 +33,9 @@ pub(crate) const NEVER_MS: i64 = -62_135_596_800_000;
 /// Name of the counter of accounts.
 const USERS: &str = "users";
 
-/// An ID that every client can store: letters, digits and `_`.
-///
-/// Native clients name a database table after each conversation; dots, quotes, white space and the
-/// like break them, and `@` is how users of other nodes are written.
+/// The ID of a new user.
 pub(crate) fn check_user_id(user_id: &str) -> Result<()> {
-    if user_id.is_empty() {
-        return Err(ServiceError::args("userID is empty"));
-    }
-    check_length("userID", user_id, MAX_USER_ID_BYTES)?;
-    if let Some(bad) = user_id.chars().find(|c| !c.is_alphanumeric() && *c != '_') {
-        return Err(ServiceError::args(format!(
-            "userID may hold letters, digits and _, not {bad:?}"
-        )));
-    }
-    Ok(())
+    check_new_id("userID", user_id, &['_'])
 }
 
 /// A text of at most `max` bytes.

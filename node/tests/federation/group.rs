@@ -32,7 +32,11 @@ impl Group {
                 json!({
                     "ownerUserID": "alice",
                     "memberUserIDs": ["bob@beta.example", CAROL],
-                    "groupInfo": { "groupName": "entente", "groupType": 2 },
+                    // As other systems give them.
+                    "groupInfo": {
+                        "groupID": "6f9619ff-8b86-d011-b42d-00cf4fc964ff",
+                        "groupName": "entente", "groupType": 2,
+                    },
                 }),
             )
             .await?;

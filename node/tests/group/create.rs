@@ -146,3 +146,26 @@ async fn an_app_admin_makes_a_group_for_others_without_a_word() -> Result {
     assert_eq!(notice.detail["memberList"].as_array().map(Vec::len), Some(2));
     team.stop().await
 }
+
+#[tokio::test]
+async fn a_group_may_have_a_uuid() -> Result {
+    let team = Team::start().await?;
+    let id = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
+    let info = json!({"groupID": id, "groupName": "Moved", "groupType": 2});
+    let make = json!({"ownerUserID": "alice", "memberUserIDs": ["bob"], "groupInfo": info});
+    let made = team.alice.call(ROUTE, make).await?;
+    assert_eq!(made["groupInfo"]["groupID"], id);
+    let message = json!({
+        "sendID": "bob", "groupID": id, "contentType": 101, "sessionType": 3,
+        "senderPlatformID": 5, "content": {"content": "hi"},
+    });
+    team.admin.call("/msg/send_msg", message).await?;
+    let body = json!({"userID": "alice", "conversationIDs": [format!("sg_{id}")]});
+    let seqs = "/msg/get_conversations_has_read_and_max_seq";
+    let seqs = team.alice.call(seqs, body).await?;
+    assert!(seqs["seqs"][format!("sg_{id}")]["maxSeq"].as_i64() >= Some(1), "{seqs}");
+    let bad = json!({"ownerUserID": "alice", "groupInfo": {"groupID": "a.b", "groupType": 2}});
+    let said = team.alice.post(ROUTE, bad).await?.text;
+    assert!(said.contains("groupID may hold letters, digits and _ and -, not '.'"), "{said}");
+    team.stop().await
+}

@@ -35,7 +35,8 @@ async fn members_are_listed_by_rank_page_by_page() -> Result {
         body["filter"] = json!(filter);
         assert_eq!(team.admin.call(LIST, body).await?["total"], 4);
     }
-    let name = json!({"members": [{"groupID": "g1", "userID": "carol", "nickname": "Caro (1*[+86"}]});
+    let name =
+        json!({"members": [{"groupID": "g1", "userID": "carol", "nickname": "Caro (1*[+86"}]});
     team.carol.call("/group/set_group_member_info", name).await?;
     let mut search = list(1, 10);
     search["keyword"] = json!("CA");

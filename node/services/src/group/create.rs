@@ -16,8 +16,8 @@ use crate::access::{Caller, role};
 use crate::change::{Change, taken};
 use crate::conversation_id;
 use crate::error::{Result, ServiceError};
+use crate::new_id::check_new_id;
 use crate::notification::kind;
-use crate::user::check_user_id;
 
 /// Random IDs tried before giving up.
 const TRIES: usize = 10;
@@ -45,7 +45,8 @@ impl Services {
         check_length("creatorUserID", &info.creator_user_id, MAX_NAME_BYTES)?;
         check_length("notificationUserID", &info.notification_user_id, MAX_NAME_BYTES)?;
         if !info.group_id.is_empty() {
-            check_user_id(&info.group_id)?;
+            // UUIDs, as other systems have them.
+            check_new_id("groupID", &info.group_id, &['_', '-'])?;
         }
         caller.must_be(&request.owner_user_id)?;
         for list in [&mut request.member_user_ids, &mut request.admin_user_ids] {
