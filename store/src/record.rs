@@ -524,6 +524,10 @@ pub struct Object {
     /// SHA-256 of the content; empty where it was not computed.
     #[prost(bytes = "vec", tag = "7")]
     pub sha256: Vec<u8>,
+    /// Random text in links to the object, without which strangers do not get it; empty for objects of
+    /// before there were such texts, and for those of other nodes.
+    #[prost(string, tag = "8")]
+    pub mark: String,
 }
 
 /// An upload under way.

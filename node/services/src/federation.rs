@@ -64,7 +64,7 @@ pub(crate) use healing::Healing;
 pub use home::{SetGroupSuccessorReq, SetGroupSuccessorResp};
 pub use local_only::LocalOnly;
 pub(crate) use local_only::may_cross;
-pub(crate) use media::Fetching;
+pub(crate) use media::{Fetched, Fetching};
 pub(crate) use members::FetchingMembers;
 pub use order::Turn;
 pub(crate) use order::Turns;

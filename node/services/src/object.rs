@@ -46,6 +46,9 @@ const MAX_NAME_BYTES: usize = 1_024;
 /// Longest content type, and longest cause, in bytes.
 const MAX_LABEL_BYTES: usize = 256;
 
+/// Before the mark in a link.
+const MARKED: char = '~';
+
 /// What would end the path of a link, or be decoded once too often. Clients expect the rest of a
 /// name as it is.
 const NAME_IN_LINK: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
@@ -69,11 +72,11 @@ impl Services {
     /// which the caller reaches the API.
     pub async fn access_url(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         api: &str,
         request: AccessUrlReq,
     ) -> Result<AccessUrlResp> {
-        let link = self.object_link(api, &request.name, &request.query).await?;
+        let link = self.object_link(Some(caller), api, &request.name, &request.query).await?;
         Ok(AccessUrlResp { url: link.url, expire_time: link.expires })
     }
 }
@@ -98,11 +101,16 @@ fn part_size(size: i64) -> Result<i64> {
 /// Whether the caller may give an object this name.
 fn check_name(caller: &Caller, name: &str) -> Result<()> {
     check_name_form(name)?;
-    let own = name.strip_prefix(caller.user_id.as_str()).is_some_and(|rest| rest.starts_with('/'));
-    if caller.is_admin || own {
+    if owns(caller, name) {
         return Ok(());
     }
     Err(ServiceError::denied(format!("name must start with `{}/`", caller.user_id)))
+}
+
+/// Whether the caller may do everything with an object of this name.
+fn owns(caller: &Caller, name: &str) -> bool {
+    let own = name.strip_prefix(caller.user_id.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    caller.is_admin || own
 }
 
 /// Whether a text can be the name of an object.
@@ -155,14 +163,16 @@ struct Stored {
 
 impl Services {
     /// The lasting link to an object, as it stands in messages. Where users of other nodes may get
-    /// to see it, it names this node and the content.
-    fn lasting_link(&self, api: &str, name: &str, sha256: &[u8]) -> String {
+    /// to see it, it names this node and the content; else it has the mark of the object. Neither
+    /// can be guessed.
+    fn lasting_link(&self, api: &str, name: &str, link: &Lasting) -> String {
         let encoded = utf8_percent_encode(name, NAME_IN_LINK).to_string();
         match self.domain() {
-            Some(domain) if !sha256.is_empty() => {
-                MediaAddress::new(domain, &hex::encode(sha256), &encoded).to_link(api)
+            Some(domain) if !link.sha256.is_empty() => {
+                MediaAddress::new(domain, &hex::encode(&link.sha256), &encoded).to_link(api)
             }
-            _ => format!("{api}/object/{encoded}"),
+            _ if link.mark.is_empty() => format!("{api}/object/{encoded}"),
+            _ => format!("{api}/object/{MARKED}{}/{encoded}", link.mark),
         }
     }
 
@@ -195,13 +205,41 @@ fn stored(objects: &Objects, from: &impl Read, hash: &str) -> Result<Option<Stor
     Ok(there.then_some(Stored { key, size, sha256 }))
 }
 
-/// Points a name to content; returns the key of content that has no name any more.
-pub(crate) fn point(tx: &mut Tx<'_>, name: &str, object: &Object) -> Result<Option<String>> {
+/// What of an object its lasting link says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lasting {
+    sha256: Vec<u8>,
+    mark: String,
+}
+
+impl Lasting {
+    fn of(object: &Object) -> Self {
+        Self { sha256: object.sha256.clone(), mark: object.mark.clone() }
+    }
+}
+
+/// A name now points to content.
+pub(crate) struct Pointed {
+    /// Key of content that has no name any more.
+    pub(crate) unnamed: Option<String>,
+    /// What its link says.
+    link: Lasting,
+}
+
+/// Points a name to content. Links to what the name pointed to before lead there, too: their mark
+/// stays.
+pub(crate) fn point(tx: &mut Tx<'_>, name: &str, mut object: Object) -> Result<Pointed> {
     let before = schema::OBJECTS.get(tx, name)?;
-    schema::OBJECTS.put(tx, name, object);
+    if let Some(before) = &before {
+        object.mark.clone_from(&before.mark);
+    }
+    schema::OBJECTS.put(tx, name, &object);
     schema::OBJECT_NAMES.put(tx, (&object.key, name), &Present {});
-    let Some(before) = before.filter(|before| before.key != object.key) else { return Ok(None) };
-    unname(tx, before.key, name)
+    let unnamed = match before {
+        Some(before) if before.key != object.key => unname(tx, before.key, name)?,
+        _ => None,
+    };
+    Ok(Pointed { unnamed, link: Lasting::of(&object) })
 }
 
 /// Takes a name from content; returns the key if the content has no name any more.

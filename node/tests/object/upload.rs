@@ -1,4 +1,6 @@
 use serde_json::{Value, json};
+use store::record::Object;
+use store::{StoreError, schema};
 use testnet::{Node, Result};
 
 use super::{
@@ -11,7 +13,9 @@ async fn a_small_file_is_uploaded_and_read() -> Result {
     let alice = node.admin().await?.user("alice").await?;
     let content = bytes(1_024, 1);
     let url = upload(&alice, "alice/pic.png", "image/png", &content).await?;
-    assert_eq!(url, format!("{}/object/alice/pic.png", alice.rest.api()));
+    let named = url.strip_prefix(&format!("{}/object/~", alice.rest.api())).expect("a mark");
+    let (mark, name) = named.split_once('/').expect("a name");
+    assert_eq!((mark.len(), name), (32, "alice/pic.png"));
     let response = download(&alice, &url).await?;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "image/png");
@@ -169,9 +173,9 @@ async fn content_that_is_stored_only_gets_another_name() -> Result {
     let answer = bob
         .call("/object/initiate_multipart_upload", initiate(&content, "bob/b", "image/png", 1))
         .await?;
-    let url = format!("{}/object/bob/b", bob.rest.api());
-    assert_eq!(answer, json!({ "url": url, "upload": null }));
-    let response = download(&bob, &url).await?;
+    let url = answer["url"].as_str().expect("a link");
+    assert!(url.ends_with("/bob/b") && answer["upload"].is_null(), "{answer}");
+    let response = download(&bob, url).await?;
     assert_eq!(response.headers()["content-type"], "image/png");
     assert_eq!(response.bytes().await?, content);
     assert_eq!(files(&node.folder().join("objects")).len(), 1);
@@ -184,10 +188,11 @@ async fn a_name_can_be_pointed_elsewhere() -> Result {
     let alice = node.admin().await?.user("alice").await?;
     let objects = node.folder().join("objects");
     let [old, new] = [bytes(10, 5), bytes(20, 6)];
-    upload(&alice, "alice/a", "", &old).await?;
+    let first = upload(&alice, "alice/a", "", &old).await?;
     upload(&alice, "alice/keeps", "", &old).await?;
     let url = upload(&alice, "alice/a", "", &new).await?;
     assert_eq!(download(&alice, &url).await?.bytes().await?, new);
+    assert_eq!(url, first, "links to a name go on");
     assert_eq!(files(&objects).len(), 2);
     upload(&alice, "alice/keeps", "", &new).await?;
     // No name is left for the old content.
@@ -403,6 +408,58 @@ async fn browsers_may_put_and_get() -> Result {
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
         assert_eq!(response.headers()["access-control-allow-methods"], "*");
         assert_eq!(response.headers()["access-control-allow-headers"], "*");
+    }
+    node.stop().await
+}
+
+#[tokio::test]
+async fn a_name_that_is_guessed_leads_nowhere() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let url = upload(&alice, "alice/a.pdf", "application/pdf", b"secret").await?;
+    let api = alice.rest.api();
+    let guesses = ["alice/a.pdf", "~/alice/a.pdf", "~0/alice/a.pdf", "@/alice/a.pdf", "~a.pdf"];
+    for guess in guesses {
+        let status = download(&bob, &format!("{api}/object/{guess}")).await?.status();
+        assert_eq!(status, 404, "{guess}");
+    }
+    let (_, linked) = url.split_once("/object/").expect("a link");
+    let asked = |name: &str| json!({ "name": name });
+    let ask = "/object/access_url";
+    assert_eq!(bob.refused(ask, asked("alice/a.pdf")).await?, 1004);
+    for (client, name) in [(&bob, linked), (&alice, "alice/a.pdf"), (&alice, linked)] {
+        let answer = client.call(ask, asked(name)).await?;
+        let url = answer["url"].as_str().expect("a link");
+        assert_eq!(download(client, url).await?.bytes().await?, "secret");
+    }
+    node.admin().await?.client.call(ask, asked("alice/a.pdf")).await?;
+    assert_eq!(download(&bob, &url).await?.bytes().await?, "secret");
+    // What had a link before there were marks.
+    let name = "alice/a.pdf";
+    let unmarked = node.services.store().transact(move |tx| {
+        let object = schema::OBJECTS.get(tx, name)?.unwrap_or_default();
+        schema::OBJECTS.put(tx, name, &Object { mark: String::new(), ..object });
+        Ok::<_, StoreError>(())
+    });
+    unmarked.await?;
+    let old = format!("{api}/object/{name}");
+    assert_eq!(download(&bob, &old).await?.bytes().await?, "secret");
+    assert_eq!(upload(&alice, name, "", b"newer").await?, old);
+    assert_eq!(download(&bob, &old).await?.bytes().await?, "newer");
+    node.stop().await
+}
+
+#[tokio::test]
+async fn on_a_node_that_federates_only_the_hash_leads_to_the_content() -> Result {
+    let node = Node::builder().domain("alpha.example".parse()?).start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let url = upload(&alice, "alice/a.pdf", "application/pdf", b"secret").await?;
+    assert_eq!(download(&bob, &url).await?.bytes().await?, "secret");
+    let api = alice.rest.api();
+    let zeros = "0".repeat(64);
+    for guess in ["alice/a.pdf".to_owned(), format!("@alpha.example/{zeros}/alice/a.pdf")] {
+        let status = download(&bob, &format!("{api}/object/{guess}")).await?.status();
+        assert_eq!(status, 404, "{guess}");
     }
     node.stop().await
 }

@@ -118,7 +118,7 @@ async fn link(services: &Services, head: &Parts) -> Result<String, ServiceError>
     for (key, value) in pairs.map(|Query(pairs)| pairs).unwrap_or_default() {
         query.entry(key).or_insert(value);
     }
-    Ok(services.object_link(&api, &name, &query).await?.url)
+    Ok(services.object_link(None, &api, &name, &query).await?.url)
 }
 
 /// Query of a link to content.

@@ -44,16 +44,26 @@ pub(crate) struct Fetching {
     fetched: AtomicU64,
 }
 
+/// An object that a link names together with its content.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// Its name here.
+    pub(crate) name: String,
+    /// The SHA-256 which the link says its content has.
+    pub(crate) sha256: Vec<u8>,
+}
+
 impl Services {
-    /// The name of an object as it is stored here, from that in a link which names a node; fetches
-    /// the content if it is not here yet. `None` if the link names no node.
-    pub(crate) async fn fetched(&self, name: &str) -> Result<Option<String>> {
+    /// The object in a link which names a node; fetches the content if it is not here yet. `None` if
+    /// the link names no node.
+    pub(crate) async fn fetched(&self, name: &str) -> Result<Option<Fetched>> {
         let Some(address) = name.strip_prefix(ELSEWHERE) else { return Ok(None) };
         let none = || ServiceError::not_found("");
         let address = MediaAddress::parse(address).ok_or_else(none)?;
         let own = self.domain().ok_or_else(none)?;
         if address.domain == own.as_str() {
-            return Ok(Some(address.name.to_owned()));
+            let (name, sha256) = (address.name.to_owned(), address.hash());
+            return Ok(Some(Fetched { name, sha256 }));
         }
         let domain: Domain = address.domain.parse().map_err(|_| none())?;
         if !self.has(name)? {
@@ -67,7 +77,7 @@ impl Services {
                 self.fetch_content(&domain, name, &address).await?;
             }
         }
-        Ok(Some(name.to_owned()))
+        Ok(Some(Fetched { name: name.to_owned(), sha256: address.hash() }))
     }
 
     /// Whether the content of an object is here.
@@ -122,7 +132,7 @@ impl Services {
                     sha256,
                     ..Object::default()
                 };
-                point(change.tx, &name, &object)
+                Ok(point(change.tx, &name, object)?.unnamed)
             })
             .await?;
         drop(held);

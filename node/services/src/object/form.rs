@@ -15,7 +15,7 @@ use store::schema;
 use super::folder::{blocking, create_folder, rename};
 use super::part::{PartWriter, upload_folder};
 use super::upload::{Assembled, content_path, form_file_size, must_have_few_uploads};
-use super::{Stored, check_labels, check_name, point};
+use super::{Lasting, Pointed, Stored, check_labels, check_name, point};
 use crate::Services;
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
@@ -124,19 +124,20 @@ impl Services {
         check_name(caller, &upload.name)?;
         if !upload.hash.is_empty() {
             let object = schema::OBJECTS.get(&self.store().view(), &upload.name)?;
-            let sha256 = object.unwrap_or_default().sha256;
-            let url = self.lasting_link(api, &upload.name, &sha256);
+            let link = Lasting::of(&object.unwrap_or_default());
+            let url = self.lasting_link(api, &upload.name, &link);
             return Ok(CompleteFormDataResp { url });
         }
         let (assembled, hash) = self.take_form_file(&id, upload.size).await?;
-        let upload_id = id.clone();
-        let url = self.lasting_link(api, &upload.name, &assembled.stored.sha256);
-        let unnamed = self
+        let (upload_id, mark) = (id.clone(), self.new_id());
+        let pointed = self
             .change(caller, move |change| {
                 let upload = schema::UPLOADS.get(change.tx, &upload_id)?;
                 let mut upload = upload.ok_or_else(|| ServiceError::args("invalid id"))?;
                 if !upload.hash.is_empty() {
-                    return Ok(None);
+                    let object = schema::OBJECTS.get(change.tx, &upload.name)?;
+                    let link = Lasting::of(&object.unwrap_or_default());
+                    return Ok(Pointed { unnamed: None, link });
                 }
                 let Stored { key, size, sha256 } = assembled.stored.clone();
                 let object = Object {
@@ -147,14 +148,17 @@ impl Services {
                     content_type: upload.content_type.clone(),
                     cause: upload.cause.clone(),
                     created: change.now,
+                    mark,
                 };
-                let unnamed = point(change.tx, &upload.name, &object)?;
+                let pointed = point(change.tx, &upload.name, object)?;
                 upload.hash = hash;
                 schema::UPLOADS.put(change.tx, &upload_id, &upload);
                 change.tx.after_commit(move || drop(assembled));
-                Ok(unnamed)
+                Ok(pointed)
             })
             .await?;
+        let Pointed { unnamed, link } = pointed;
+        let url = self.lasting_link(api, &upload.name, &link);
         let objects = Arc::clone(&self.inner.objects);
         blocking(move || {
             objects.remove_upload(&id);

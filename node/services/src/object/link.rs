@@ -6,15 +6,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use store::record::Object;
 use store::schema;
 
 use super::folder::blocking;
 use super::thumbnail::{self, Format, Shape};
+use super::{MARKED, owns};
 use crate::Services;
+use crate::access::Caller;
 use crate::day::DAY_MS;
 use crate::error::{Result, ServiceError};
+use crate::federation::Fetched;
 
 /// Keeps the key of the links apart from the other uses of the secret.
 const LABEL: &[u8] = b"entente object links";
@@ -65,16 +68,16 @@ impl Services {
     /// A link to the content of an object, or to a thumbnail of it.
     ///
     /// `query` may ask for a thumbnail: `type=image` with `width`, `height` and `format`.
+    /// `caller` is who asks with a token, if anybody does: owners need not know the mark of an object.
     pub async fn object_link(
         &self,
+        caller: Option<&Caller>,
         api: &str,
         name: &str,
         query: &BTreeMap<String, String>,
     ) -> Result<ObjectLink> {
         let fetched = self.fetched(name).await?;
-        let name = fetched.as_deref().unwrap_or(name);
-        let object = schema::OBJECTS.get(&self.store().view(), name)?;
-        let object = object.ok_or_else(|| ServiceError::not_found(""))?;
+        let (name, object) = self.opened(caller, name, fetched.as_ref())?;
         let get = |key| query.get(key).map(String::as_str).unwrap_or_default();
         match get("type") {
             "" => {
@@ -87,6 +90,32 @@ impl Services {
             }
             _ => Err(ServiceError::args("invalid query type")),
         }
+    }
+
+    /// The object that a link names, with its own name, if the link or its user shows that it may be had.
+    fn opened<'a>(
+        &self,
+        caller: Option<&Caller>,
+        linked: &'a str,
+        fetched: Option<&'a Fetched>,
+    ) -> Result<(&'a str, Object)> {
+        let get = |name: &str| schema::OBJECTS.get(&self.store().view(), name);
+        let none = || ServiceError::not_found("");
+        let name = fetched.map_or(linked, |fetched| fetched.name.as_str());
+        if let Some(object) = get(name)? {
+            let proven = fetched.is_some_and(|fetched| fetched.sha256 == object.sha256);
+            let open = object.mark.is_empty() || proven;
+            if open || caller.is_some_and(|caller| owns(caller, name)) {
+                return Ok((name, object));
+            }
+        }
+        let marked = linked.strip_prefix(MARKED).and_then(|rest| rest.split_once('/'));
+        let (mark, name) = marked.ok_or_else(none)?;
+        let object = get(name)?.ok_or_else(none)?;
+        if Sha256::digest(mark) == Sha256::digest(&object.mark) {
+            return Ok((name, object));
+        }
+        Err(none())
     }
 
     async fn image_link(&self, api: &str, object: &Object, shape: Shape) -> Result<ObjectLink> {

@@ -17,7 +17,7 @@ use store::{Direction, Read, schema};
 use super::assembly::{assemble, part_count};
 use super::folder::{Held, Objects, blocking};
 use super::part::upload_folder;
-use super::{MAX_PARTS, Stored, check_labels, check_name, part_size, point, stored};
+use super::{MAX_PARTS, Pointed, Stored, check_labels, check_name, part_size, point, stored};
 use crate::Services;
 use crate::access::Caller;
 use crate::error::{Result, ServiceError};
@@ -33,7 +33,7 @@ const OWNER_DIGITS: usize = 16;
 
 /// What became of a request to upload.
 enum Begun {
-    Stored { sha256: Vec<u8>, unnamed: Option<String> },
+    Stored(Pointed),
     Upload(Upload),
 }
 
@@ -57,7 +57,7 @@ impl Services {
         let (id, admin) = (self.new_upload_id(&caller.user_id), caller.is_admin);
         let (name, max_parts) = (request.name.clone(), request.max_parts);
         let upload_id = id.clone();
-        let user_id = caller.user_id.clone();
+        let (user_id, mark) = (caller.user_id.clone(), self.new_id());
         let begun = self
             .change(caller, move |change| {
                 let objects = &change.services.inner.objects;
@@ -69,10 +69,10 @@ impl Services {
                         content_type: request.content_type,
                         cause: request.cause,
                         created: change.now,
-                        sha256: sha256.clone(),
+                        sha256,
+                        mark,
                     };
-                    let unnamed = point(change.tx, &request.name, &object)?;
-                    return Ok(Begun::Stored { sha256, unnamed });
+                    return Ok(Begun::Stored(point(change.tx, &request.name, object)?));
                 }
                 if !admin {
                     must_have_few_uploads(change.tx, &id)?;
@@ -92,9 +92,9 @@ impl Services {
             })
             .await?;
         let upload = match begun {
-            Begun::Stored { sha256, unnamed } => {
+            Begun::Stored(Pointed { unnamed, link }) => {
                 self.remove_content(unnamed).await?;
-                let url = self.lasting_link(api, &name, &sha256);
+                let url = self.lasting_link(api, &name, &link);
                 return Ok(InitiateMultipartUploadResp { url, upload: None });
             }
             Begun::Upload(upload) => upload,
@@ -164,9 +164,9 @@ impl Services {
             (None, None) => return Err(ServiceError::object("no such upload")),
             (None, Some(upload)) => Some(self.assemble(&id, upload, request.parts).await?),
         };
-        let name = request.name.clone();
+        let (name, mark) = (request.name.clone(), self.new_id());
         let mine = assembled.as_ref().map(|assembled| assembled.stored.key.clone());
-        let (used, sha256, unnamed) = self
+        let (used, Pointed { unnamed, link }) = self
             .change(caller, move |change| {
                 let objects = &change.services.inner.objects;
                 let known = stored(objects, change.tx, &hash)?;
@@ -184,14 +184,15 @@ impl Services {
                     content_type: request.content_type,
                     cause: request.cause,
                     created: change.now,
-                    sha256: sha256.clone(),
+                    sha256,
+                    mark,
                 };
-                let unnamed = point(change.tx, &name, &object)?;
+                let pointed = point(change.tx, &name, object)?;
                 if schema::UPLOADS.contains(change.tx, &id)? {
                     schema::UPLOADS.delete(change.tx, &id);
                 }
                 change.tx.after_commit(move || drop(assembled));
-                Ok(((key, id), sha256, unnamed))
+                Ok(((key, id), pointed))
             })
             .await?;
         let (key, id) = used;
@@ -204,7 +205,7 @@ impl Services {
             Ok(())
         })
         .await?;
-        let url = self.lasting_link(api, &request.name, &sha256);
+        let url = self.lasting_link(api, &request.name, &link);
         Ok(CompleteMultipartUploadResp { url })
     }
 
