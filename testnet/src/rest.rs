@@ -33,7 +33,12 @@ impl Rest {
     /// A node at two base URLs, such as `http://127.0.0.1:10002` and `ws://127.0.0.1:10001`.
     pub fn new(api: String, ws: String) -> Self {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        Self { http: client.build().unwrap_or_default(), api, ws }
+        Self::with_client(client.build().unwrap_or_default(), api, ws)
+    }
+
+    /// The same with an HTTP client of its own, which may trust a certificate, say.
+    pub fn with_client(http: reqwest::Client, api: String, ws: String) -> Self {
+        Self { http, api, ws }
     }
 
     /// Base URL of the REST API.
