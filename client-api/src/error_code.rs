@@ -40,6 +40,12 @@ impl ApiError {
         Self::new(1601, "ConnOverMaxNumLimit", "over max conn num limit")
     }
 
+    /// Somebody at the address was wrong too often.
+    pub(crate) fn too_many_guesses() -> Self {
+        let detail = "too many wrong secrets or tokens from this address; wait a moment";
+        Self::new(1002, "NoPermissionError", detail)
+    }
+
     /// A parameter of the handshake is missing or wrong.
     pub(crate) fn connection_args(detail: impl Into<String>) -> Self {
         Self::new(1602, "args err, need token, sendID, platformID", detail)

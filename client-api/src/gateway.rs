@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error_code::ApiError;
+use crate::guesses::judged;
 use crate::listen::RequestBody;
 use handshake::{Failure, Handshake};
 use session::Session;
@@ -130,23 +131,21 @@ impl Gateway {
             let header = request.headers().get("compression");
             header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         })?;
-        let fail = |error: services::ServiceError| Failure {
-            error: error.into(),
-            after_upgrade: handshake.wants_result,
-        };
-        let caller = services
-            .check_login(
-                &handshake.token,
-                &handshake.user_id,
-                handshake.platform_id,
-                &handshake.operation_id,
-            )
-            .map_err(fail)?;
+        let after_upgrade = handshake.wants_result;
+        let refused = |error: ApiError| Failure { error, after_upgrade };
+        let caller = services.check_login(
+            &handshake.token,
+            &handshake.user_id,
+            handshake.platform_id,
+            &handshake.operation_id,
+        );
+        let caller = judged(caller, services, &handshake.token, request.extensions()).await;
+        let caller = caller.map_err(refused)?;
         if accept_key(request).is_none() {
             return Ok((handshake, None));
         }
-        let registered =
-            services.connect(&caller, &handshake.token, limits.queue).await.map_err(fail)?;
+        let registered = services.connect(&caller, &handshake.token, limits.queue).await;
+        let registered = registered.map_err(|error| refused(error.into()))?;
         Ok((handshake.with_caller(caller), Some(registered)))
     }
 

@@ -6,10 +6,12 @@
 mod client_address;
 mod error_code;
 mod gateway;
+mod guesses;
 mod listen;
 mod rest;
 
 pub use client_address::{NoNetwork, Proxies};
 pub use gateway::{Gateway, Limits as GatewayLimits, opcodes};
+pub use guesses::Guesses;
 pub use listen::{Listen, RequestBody, TlsError, serve, tls_acceptor};
 pub use rest::{Access, Options as RestOptions, router, routes};

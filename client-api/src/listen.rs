@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client_address::Proxies;
+use crate::guesses::Guesses;
 pub use body::RequestBody;
 use body::{Unread, watched};
 use watch::{Room, Watch, Watched};
@@ -45,6 +46,8 @@ pub struct Listen {
     pub idle: Duration,
     /// Proxies that are believed who their clients are.
     pub proxies: Proxies,
+    /// What is known of wrong secrets and tokens; ports that share it, count them together.
+    pub guesses: Guesses,
     /// Ends accepting, and open connections once they are idle.
     pub stop: CancellationToken,
 }
@@ -117,9 +120,11 @@ where
         let (listen, service) = (listen.clone(), service.clone());
         let watch = Watch::new(listen.idle, room.clone());
         let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
+        let guesses = listen.guesses.clone();
         let watching = Arc::clone(&watch);
         let answering = service_fn(move |mut request: Request<Incoming>| {
             proxies.note(&mut request, peer, over_tls);
+            request.extensions_mut().insert(guesses.clone());
             answer(&service, request, Arc::clone(&watching))
         });
         connections.spawn(async move {

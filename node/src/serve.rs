@@ -141,6 +141,7 @@ async fn serve(
     services.resume().await?;
     let stop = CancellationToken::new();
     let federation = federation::start(folder, config, &services, &environment, &stop).await?;
+    let guesses = client_api::Guesses::default();
     let proxies = client_api::Proxies::at(&config.api.trusted_proxies)?;
     let port = |certificate: &Path, key: &Path, max_connections, idle| -> anyhow::Result<_> {
         let tls = if certificate.as_os_str().is_empty() {
@@ -148,8 +149,8 @@ async fn serve(
         } else {
             Some(client_api::tls_acceptor(certificate, key)?)
         };
-        let (proxies, stop) = (proxies.clone(), stop.clone());
-        Ok(client_api::Listen { tls, max_connections, idle, proxies, stop })
+        let (proxies, guesses, stop) = (proxies.clone(), guesses.clone(), stop.clone());
+        Ok(client_api::Listen { tls, max_connections, idle, proxies, guesses, stop })
     };
     let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
     let rest = client_api::router(

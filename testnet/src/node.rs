@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use client_api::{Gateway, GatewayLimits, Listen, Proxies, RestOptions};
+use client_api::{Gateway, GatewayLimits, Guesses, Listen, Proxies, RestOptions};
 use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policies;
@@ -151,6 +151,8 @@ impl NodeBuilder {
             max_connections: 10_000,
             idle: Duration::from_secs(75),
             proxies: Proxies::at(&["127.0.0.1"])?,
+            // Tests are wrong on purpose, all from one address.
+            guesses: Guesses::after(u32::MAX),
             stop: stop.clone(),
         };
         let router =

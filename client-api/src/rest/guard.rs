@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::answer::refuse;
 use super::object::CONTENT;
 use crate::error_code::ApiError;
+use crate::guesses::judged;
 
 /// The operation ID of a request.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ pub(super) async fn guard(
     let mut response = if request.method() == Method::OPTIONS {
         ([(header::CONTENT_TYPE, "application/json")], "\"Options Request!\"").into_response()
     } else if request.method() == Method::POST && !request.uri().path().starts_with(CONTENT) {
-        match admit(&services, &mut request) {
+        match admit(&services, &mut request).await {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),
         }
@@ -76,18 +77,19 @@ fn without_slash(request: &Request) -> Option<String> {
     })
 }
 
-fn admit(services: &Services, request: &mut Request) -> Result<(), ApiError> {
+async fn admit(services: &Services, request: &mut Request) -> Result<(), ApiError> {
     let operation_id = text(request.headers(), "operationid");
     if operation_id.is_empty() {
         return Err(ApiError::args("header must have operationID"));
     }
     let operation_id = OperationId::new(operation_id);
     if !OPEN.iter().any(|open| request.uri().path().starts_with(open)) {
-        let token = text(request.headers(), "token");
+        let token = text(request.headers(), "token").to_owned();
         if token.is_empty() {
             return Err(ApiError::args("header must have token"));
         }
-        let caller = services.check_token(token, &operation_id)?;
+        let caller = services.check_token(&token, &operation_id);
+        let caller = judged(caller, services, &token, request.extensions()).await?;
         request.extensions_mut().insert(caller);
     }
     request.extensions_mut().insert(Trace(operation_id));

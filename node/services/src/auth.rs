@@ -59,6 +59,16 @@ impl Services {
         })
     }
 
+    /// Whether the node holds a token, in force or not.
+    pub fn holds_token(&self, token: &str) -> bool {
+        let claims = token.split('.').nth(1).and_then(decode_part::<Claims>);
+        claims.is_some_and(|claims| {
+            let platform = claims.platform_id.cast_unsigned();
+            let key = (claims.user_id.as_str(), platform, &*digest(token));
+            schema::TOKENS.contains(&self.store().view(), key).unwrap_or(false)
+        })
+    }
+
     fn must_hold(&self, from: &impl Read, claims: &Claims, token: &str) -> Result<()> {
         let platform = claims.platform_id.cast_unsigned();
         let key = (claims.user_id.as_str(), platform, &*digest(token));

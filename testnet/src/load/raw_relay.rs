@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
-use client_api::{Listen, Proxies, RequestBody};
+use client_api::{Guesses, Listen, Proxies, RequestBody};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -58,6 +58,7 @@ pub(crate) async fn serve() -> Result {
         max_connections: 200_000,
         idle: Duration::from_secs(10),
         proxies: Proxies::default(),
+        guesses: Guesses::default(),
         stop: CancellationToken::new(),
     };
     let service = service_fn(move |request| {
