@@ -46,6 +46,8 @@ impl Front {
             ("127.0.0.1:10002", rest.api().trim_start_matches("http://")),
             ("127.0.0.1:10001", rest.ws().trim_start_matches("ws://")),
             ("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl")),
+            // The client is on this machine, too; the node is to tell the two apart.
+            ("proxy_http_version 1.1;", "proxy_http_version 1.1;\nproxy_bind 127.0.0.2;"),
             ("server_name im.example.org", "server_name localhost"),
             ("/etc/ssl/im.example.org/fullchain.pem", &certificate.display().to_string()),
             ("/etc/ssl/im.example.org/privkey.pem", &key.display().to_string()),
@@ -124,7 +126,8 @@ async fn the_file_of_the_docs_works() -> Result {
         println!("nginx is not installed: not tested");
         return Ok(());
     }
-    let node = Process::builder(PROGRAM).start().await?;
+    let node = Process::builder(PROGRAM).variable("ENTENTE_API_TRUSTED_PROXIES", "127.0.0.2");
+    let node = node.start().await?;
     let direct = node.admin().await?.user("alice").await?;
     let front = Front::start(&node).await?;
     let alice = front.reach(&direct)?;

@@ -101,15 +101,23 @@ async fn up(options: &Options, folder: &Path) -> Result {
     );
     if !options.once {
         println!();
-        println!("Try, in another terminal:");
-        println!("  testnet partition alpha beta    cut the two off each other; heal joins them");
-        println!("  testnet slow alpha beta --delay 200 --loss 5");
-        println!("  testnet kill beta               end a node at once; start starts it again");
-        println!("  testnet down                    end everything");
+        let program = own_path();
+        println!("Try, in another terminal, in this folder:");
+        println!("  {program} partition alpha beta    cut the two off each other; heal joins them");
+        println!("  {program} slow alpha beta --delay 200 --loss 5");
+        println!("  {program} kill beta               end a node at once; start starts it again");
+        println!("  {program} down                    end everything");
         println!();
         testnet.look_after(folder).await?;
     }
     testnet.down().await
+}
+
+/// How this program is called in the folder it was started in: nobody has it in the PATH.
+fn own_path() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "testnet".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(here).unwrap_or(&program).display().to_string()
 }
 
 /// Builds the nodes' program if it is not there.
