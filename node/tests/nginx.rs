@@ -61,7 +61,7 @@ impl Front {
             .map(|kind| format!("{kind}_temp_path {at}/nginx_{kind};\n"))
             .collect();
         let main = format!(
-            "daemon off;\npid {at}/nginx.pid;\nerror_log {at}/nginx.log info;\nevents {{}}\n\
+            "daemon off;\nmaster_process off;\npid {at}/nginx.pid;\nerror_log {at}/nginx.log info;\nevents {{}}\n\
              http {{\naccess_log off;\n{temporary}{site}\n}}\n"
         );
         let file = folder.join("nginx.conf");

@@ -122,8 +122,6 @@ async fn logs_are_kept_found_and_forgotten() -> Result {
     );
     assert_eq!(admin.refused(search, all(9, 3, page.clone())).await?, 1001);
     assert_eq!(admin.refused(search, json!({"keyword": ""})).await?, 1001);
-    let bad = json!({"keyword": "(", "pagination": page});
-    assert_eq!(admin.refused(search, bad).await?, 500);
 
     assert_eq!(alice.refused(delete, json!({"logIDs": ids})).await?, 1002);
     assert_eq!(admin.refused(delete, json!({"logIDs": [ids[0], "nope"]})).await?, 1004);

@@ -50,7 +50,9 @@ const RECORDED_MS: i64 = 1_795_412_236_000;
 
 impl Replay {
     async fn start(prefix: &'static str) -> Result<Self> {
-        let node = Node::builder().time(RECORDED_MS).start().await?;
+        // As the original is.
+        let node = Node::builder().settings(|settings| settings.open_directory = true);
+        let node = node.time(RECORDED_MS).start().await?;
         let admin = node.admin().await?;
         let (_, names) = USERS.iter().find(|(p, _)| *p == prefix).expect("known prefix");
         let users: Vec<Value> = names
@@ -212,7 +214,7 @@ impl Replay {
                 None => self.learnt.apply_text(raw).into_bytes(),
             },
             None => match line.get("requestBody") {
-                Some(body) => self.learnt.apply(body).to_string().into_bytes(),
+                Some(body) => without_anchors(self.learnt.apply(body)).to_string().into_bytes(),
                 None => Vec::new(),
             },
         };
@@ -271,6 +273,18 @@ impl Replay {
         }
         Ok(found)
     }
+}
+
+/// The original searches by regular expressions, the node for texts as they stand: the anchors of a
+/// recorded expression are left out.
+fn without_anchors(mut body: Value) -> Value {
+    for key in ["userID", "nickName", "groupName", "keyword"] {
+        let text = body.get(key).and_then(Value::as_str);
+        if let Some(text) = text.and_then(|text| text.strip_prefix('^')) {
+            body[key] = json!(text.trim_end_matches('$'));
+        }
+    }
+    body
 }
 
 /// Repeats files in order on one node and judges the outcome.

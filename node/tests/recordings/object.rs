@@ -62,6 +62,13 @@ impl Replay {
     /// Keeps where parts and forms go.
     pub(super) fn remember_upload(&mut self, recorded: &Value, answer: &Value) {
         let data = &answer["data"];
+        let path = |answer: &Value| {
+            let url = answer["data"]["url"].as_str()?.to_owned();
+            url.find("/object/").map(|at| url[at..].to_owned())
+        };
+        if let Some((recorded, now)) = path(recorded).zip(path(answer)) {
+            self.learnt.text(&recorded, &now);
+        }
         if data.get("formData").is_some() {
             let id = |answer: &Value| answer["data"]["id"].as_str().unwrap_or_default().to_owned();
             self.learnt.text(&id(recorded), &id(answer));
