@@ -612,3 +612,33 @@ async fn conversations_are_for_their_owner_and_admins() -> Result {
     }
     node.stop().await
 }
+
+/// Data of a program that did not keep the indices.
+#[tokio::test]
+async fn older_data_gets_its_indices_at_the_start() -> Result {
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let [alice, bob] = admin.users(["alice", "bob"]).await?;
+    text(&bob, "alice").await?;
+    let stored = json!({"key": "k", "data": "d", "sendUserID": "shop", "recvUserID": "alice",
+        "reliabilityLevel": 2});
+    admin.client.call("/msg/send_business_notification", stored).await?;
+    let delete = json!({"ownerUserID": "alice", "conversationIDs": ["si_alice_bob"]});
+    alice.call("/conversation/delete_conversations", delete).await?;
+    let forgotten = node.services.store().transact(|tx| {
+        schema::STREAMS.delete(tx, ("alice", "n_alice_shop"));
+        schema::STREAMS.delete(tx, ("shop", "n_alice_shop"));
+        schema::DELETED_CONVERSATIONS.delete(tx, ("si_alice_bob", "alice"));
+        schema::COUNTERS.delete(tx, schema::counter::INDICES);
+        tx.set_awaited("si_alice_bob", false)
+    });
+    forgotten.await?;
+    node.services.resume().await?;
+    let newest = alice.call("/msg/newest_seq", json!({"userID": "alice"})).await?;
+    assert_eq!(newest["maxSeqs"], json!({"n_alice_shop": 1}));
+    let base = incremental(&alice, &json!(""), &json!(0)).await?;
+    text(&bob, "alice").await?;
+    let back = incremental(&alice, &base["versionID"], &base["version"]).await?;
+    assert_eq!(back["insert"][0]["conversationID"], "si_alice_bob");
+    node.stop().await
+}

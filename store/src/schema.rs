@@ -16,6 +16,8 @@ pub mod counter {
     pub const USERS: &str = "users";
     /// Highest conversation number given away.
     pub const CONVERSATIONS: &str = "conversations";
+    /// Which indices are there, beside those that came with the first schema.
+    pub const INDICES: &str = "indices";
 }
 
 macro_rules! tables {
@@ -103,6 +105,8 @@ tables! {
     MEMBER_ORDER = 0x33: (Text, u8, u64, Text) => Present;
     /// Groups of a user: (user ID, group ID).
     JOINED = 0x34: (Text, Text) => Present;
+    /// Mutes of those who have left a group before they ended: (group ID, user ID), Unix milliseconds.
+    KEPT_MUTES = 0x37: (Text, Text) => Number;
     /// Requests to join: (group ID, user ID).
     GROUP_REQUESTS = 0x35: (Text, Text) => GroupRequest;
     /// Requests to join by user: (user ID, group ID).
@@ -123,6 +127,8 @@ tables! {
     /// Who has deleted a conversation from the own list until its next message: (conversation ID,
     /// owner).
     DELETED_CONVERSATIONS = 0x46: (Text, Text) => Present;
+    /// Notification streams of two users, for each of this node: (user ID, stream).
+    STREAMS = 0x47: (Text, Text) => Present;
 
     /// Version logs: (list, owner).
     VERSION_LOGS = 0x50: (u8, Text) => LogHead;

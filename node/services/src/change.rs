@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::msg::SendMsgResp;
+use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
-use store::record::Conversation;
+use store::record::{Conversation, Present};
 use store::version_log::{Change as What, List};
 use store::{Append, Appended, StoreError, Tx, schema};
 
@@ -262,6 +263,9 @@ impl<'tx> Change<'_, 'tx> {
             StoreError::ConversationTaken(id) => taken(&id),
             other => other.into(),
         })?;
+        if stream && appended.first {
+            self.list_stream(message, &conversation);
+        }
         if appended.repeated || stream {
             return Ok(appended);
         }
@@ -290,6 +294,23 @@ impl<'tx> Change<'_, 'tx> {
         }
         self.raise_read(&message.send_id, &conversation, seq)?;
         Ok(true)
+    }
+
+    /// Lists a new stream of two for both, who may have no chat beside which it would be found.
+    fn list_stream(&mut self, message: &MsgData, stream: &str) {
+        if message.session_type == conversation_id::GROUP {
+            return;
+        }
+        for user_id in [&message.send_id, &message.recv_id] {
+            self.list_stream_for(user_id, stream);
+        }
+    }
+
+    /// Lists a stream for one of its users, if that is one of this node.
+    pub(crate) fn list_stream_for(&mut self, user_id: &str, stream: &str) {
+        if !is_remote(user_id) {
+            schema::STREAMS.put(self.tx, (user_id, stream), &Present {});
+        }
     }
 
     /// Puts a new chat into the lists of those it belongs to; group chats follow from membership.

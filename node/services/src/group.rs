@@ -68,6 +68,28 @@ fn check_ids(what: &str, ids: &[String]) -> Result<()> {
     check_unique(what, ids)
 }
 
+/// Those of a list of groups that may be asked for; what is wrong with the first if none may.
+///
+/// A client asks for what it knows; a group that its user has left meanwhile is not in the way of the
+/// others.
+fn reachable(
+    group_ids: Vec<String>,
+    mut check: impl FnMut(&str) -> Result<()>,
+) -> Result<Vec<String>> {
+    let (mut reached, mut wrong) = (Vec::new(), None);
+    for group_id in group_ids {
+        match check(&group_id) {
+            Ok(()) => reached.push(group_id),
+            Err(error @ ServiceError::Store(_)) => return Err(error),
+            Err(error) => drop(wrong.get_or_insert(error)),
+        }
+    }
+    match wrong {
+        Some(error) if reached.is_empty() => Err(error),
+        _ => Ok(reached),
+    }
+}
+
 fn check_unique<'a>(what: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     if ids.into_iter().all(|id| seen.insert(id)) {

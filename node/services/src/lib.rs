@@ -18,6 +18,7 @@ pub mod friend;
 pub mod group;
 pub mod hub;
 mod incremental;
+mod indices;
 pub mod jssdk;
 pub mod message;
 mod new_id;

@@ -117,3 +117,40 @@ async fn a_group_that_moves_stays_the_same_group() -> Result {
     until(async || Ok(group.history(&group.bob).await? == at_home)).await?;
     group.check().await
 }
+
+/// The new home knows of those who were muted when they left the old one.
+#[tokio::test]
+async fn a_mute_survives_leaving_and_a_new_home() -> Result {
+    let group = Group::start().await?;
+    let dora = group.nodes[2].admin().await?.user("dora").await?;
+    let invite = json!({ "groupID": group.id, "invitedUserIDs": ["dora@gamma_example"] });
+    group.alice.call("/group/invite_user_to_group", invite).await?;
+    until(async || Ok(group.joined(&dora).await?.contains(&group.id_elsewhere))).await?;
+    let mute = json!({ "groupID": group.id, "userID": CAROL, "mutedSeconds": 600 });
+    group.alice.call("/group/mute_group_member", mute).await?;
+    group.settle().await?;
+    let muted = async |client: &Client| -> Result<i64> {
+        let body = json!({ "groupID": group.id_of(client), "userIDs": [
+            if client.user_id == "carol" { "carol" } else { CAROL },
+        ] });
+        let members = client.call("/group/get_group_members_info", body).await?;
+        Ok(members["members"][0]["muteEndTime"].as_i64().unwrap_or_default())
+    };
+    let until_then = muted(&group.alice).await?;
+    assert!(until_then > 0);
+    let quit = json!({ "groupID": group.id_elsewhere });
+    group.carol.call("/group/quit_group", quit).await?;
+    until(async || Ok(!group.joined(&group.carol).await?.contains(&group.id_elsewhere))).await?;
+    group.settle().await?;
+    let admin = Caller::node("imAdmin");
+    group.nodes[0].services.move_group(&admin, &group.id, domain("beta.example")?).await?;
+    until(async || Ok(homes(&group)? == ["beta.example"; 3])).await?;
+    let invite = json!({ "groupID": group.id_elsewhere, "invitedUserIDs": [CAROL] });
+    group.bob.call("/group/invite_user_to_group", invite).await?;
+    until(async || Ok(group.joined(&group.carol).await?.contains(&group.id_elsewhere))).await?;
+    group.settle().await?;
+    for client in [&group.bob, &group.carol, &group.alice] {
+        until(async || Ok(muted(client).await? == until_then)).await?;
+    }
+    group.check().await
+}

@@ -107,6 +107,9 @@ async fn a_hash_stands_for_all_that_is_known_of_the_members() -> Result {
     refused(&team.mallory, route, body.clone(), 1002).await?;
     refused(&team.carol, route, json!({"groupIDs": ["none"]}), 1002).await?;
     refused(&team.admin, route, json!({"groupIDs": ["none"]}), 1201).await?;
+    let left = json!({"groupIDs": ["none", "g1"]});
+    let data = team.carol.call(route, left).await?;
+    assert_eq!(data["groupAbstractInfos"], json!([expected]), "the others are answered");
     team.alice.call("/group/dismiss_group", json!({"groupID": "g1"})).await?;
     let empty = team.admin.call(route, body).await?;
     let hash = json!(15_515_306_683_186_839_187_u64);

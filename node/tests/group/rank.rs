@@ -223,6 +223,61 @@ async fn members_are_muted_by_those_above_them() -> Result {
 }
 
 #[tokio::test]
+async fn a_mute_survives_leaving() -> Result {
+    let team = Team::start().await?;
+    team.need_verification(2).await?;
+    let invite = json!({"groupID": "g1", "invitedUserIDs": ["dave"]});
+    team.alice.call("/group/invite_user_to_group", &invite).await?;
+    for user_id in ["carol", "dave"] {
+        let mute = json!({"groupID": "g1", "userID": user_id, "mutedSeconds": 600});
+        team.bob.call(MUTE, mute).await?;
+    }
+    let muted = async |user_id: &str| -> Result<i64> {
+        Ok(team.member(user_id).await?["muteEndTime"].as_i64().unwrap_or_default())
+    };
+    let until = [muted("carol").await?, muted("dave").await?];
+    team.carol.call("/group/quit_group", json!({"groupID": "g1"})).await?;
+    let kick = json!({"groupID": "g1", "kickedUserIDs": ["dave"]});
+    team.alice.call("/group/kick_group", &kick).await?;
+    let join = json!({"groupID": "g1", "joinSource": 3, "inviterUserID": "carol"});
+    team.carol.call("/group/join_group", join).await?;
+    team.alice.call("/group/invite_user_to_group", &invite).await?;
+    assert_eq!([muted("carol").await?, muted("dave").await?], until);
+    let text = |from: &str| MsgData {
+        session_type: 3,
+        group_id: "g1".into(),
+        ..testnet::text_message(from, "", "x")
+    };
+    assert!(connected(&team.carol).await?.send(&text("carol")).await.is_err());
+    // A mute that was ended, or has ended, does not come back.
+    let unmute = json!({"groupID": "g1", "userID": "carol"});
+    team.bob.call(UNMUTE, unmute).await?;
+    team.carol.call("/group/quit_group", json!({"groupID": "g1"})).await?;
+    team.alice.call("/group/kick_group", kick).await?;
+    let kept = || -> Result<usize> {
+        Ok(store::schema::KEPT_MUTES.scan(&team.node.services.store().view(), ()).count())
+    };
+    assert_eq!(kept()?, 1);
+    team.node.services.tidy_messages().await?;
+    assert_eq!(kept()?, 1);
+    team.node.clock.advance(601_000);
+    team.node.services.tidy_messages().await?;
+    assert_eq!(kept()?, 0);
+    team.alice.call("/group/invite_user_to_group", invite).await?;
+    let invite = json!({"groupID": "g1", "invitedUserIDs": ["carol"]});
+    team.alice.call("/group/invite_user_to_group", invite).await?;
+    assert_eq!([muted("carol").await?, muted("dave").await?], [0, 0]);
+    // Nothing is kept of a group that is dismissed.
+    let mute = json!({"groupID": "g1", "userID": "dave", "mutedSeconds": 600});
+    team.bob.call(MUTE, mute).await?;
+    team.dave.call("/group/quit_group", json!({"groupID": "g1"})).await?;
+    assert_eq!(kept()?, 1);
+    team.alice.call("/group/dismiss_group", json!({"groupID": "g1"})).await?;
+    assert_eq!(kept()?, 0);
+    team.stop().await
+}
+
+#[tokio::test]
 async fn a_whole_group_is_muted() -> Result {
     let team = Team::start().await?;
     let (on, off) = ("/group/mute_group", "/group/cancel_mute_group");

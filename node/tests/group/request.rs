@@ -77,6 +77,9 @@ async fn those_in_charge_see_requests_newest_first() -> Result {
         let body = listed(json!({"fromUserID": client.user_id, "groupIDs": ["g1"]}));
         refused(client, RECEIVED, body, 1002).await?;
     }
+    // A group that one is not in charge of any more is not in the way of the others.
+    let body = listed(json!({"fromUserID": "bob", "groupIDs": ["none", "g1"]}));
+    assert_eq!(users(&team.bob.call(RECEIVED, body).await?), ["mallory", "dave"]);
     team.stop().await
 }
 

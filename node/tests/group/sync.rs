@@ -77,6 +77,16 @@ async fn changes_of_members_are_for_members() -> Result {
         let answer = team.alice.post(BATCH, nothing).await?;
         assert_eq!(answer.text, r#"{"errCode":0,"errMsg":"","errDlt":"","data":{}}"#);
     }
+    // A group that one has left, or that never was, is left out.
+    let make = json!({"ownerUserID": "bob", "memberUserIDs": ["alice"],
+        "groupInfo": {"groupID": "g3", "groupType": 2}});
+    team.bob.call("/group/create_group", make).await?;
+    team.alice.call("/group/quit_group", json!({"groupID": "g3"})).await?;
+    let list = json!({"userID": "alice", "reqList":
+        [{"groupID": "g3"}, {"groupID": "none"}, {"groupID": "g2"}, since("", 0)]});
+    let data = team.alice.call(BATCH, list).await?;
+    let answers = data["respList"].as_object().expect("a map");
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["g1", "g2"]);
     // A dismissed group is left out.
     team.alice.call("/group/dismiss_group", json!({"groupID": "g2"})).await?;
     let list = json!({"reqList": [{"groupID": "g2"}, since("", 0)]});

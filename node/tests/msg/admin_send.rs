@@ -271,12 +271,28 @@ async fn business_notifications() -> Result {
         ("n_alice_bob", 1, STORED_OFF.to_vec())
     );
 
+    // To somebody who was away, and has no chat with the sender, it is there later.
+    drop(at_bob);
+    let stored = with(to_user.clone(), json!({ "reliabilityLevel": 2 }));
+    admin.client.call(route, body(stored)).await?;
+    let quiet = json!({ "recvGroupID": "g", "reliabilityLevel": 2, "sendUserID": "shop" });
+    admin.client.call(route, body(quiet)).await?;
+    // A deleted chat does not hide its stream.
+    let delete = json!({ "ownerUserID": "bob", "conversationIDs": ["sg_g"] });
+    bob.call("/conversation/delete_conversations", delete).await?;
+    let newest = bob.call("/msg/newest_seq", json!({ "userID": "bob" })).await?;
+    let expected = json!({ "n_alice_bob": 1, "n_bob_shop": 1, "n_g": 1 });
+    assert_eq!(newest["maxSeqs"], expected);
+    let missed = pull(&bob, "n_bob_shop", 1, 1).await?;
+    assert_eq!(missed[0]["contentType"], 2001);
+    let mut at_bob = bob.connect(Wire::JSON).await?;
+
     let in_chat = json!({ "recvGroupID": "g", "sendMsg": true, "reliabilityLevel": 2, "sendUserID": "alice" });
     admin.client.call(route, body(in_chat)).await?;
     let told = pushed(&mut at_bob).await?;
     let kinds: Vec<_> =
         told.iter().map(|(id, m)| (id.as_str(), m.seq, m.recv_id.as_str())).collect();
-    assert_eq!(kinds, [("sg_g", 1, ""), ("n_g", 1, "")]);
+    assert_eq!(kinds, [("sg_g", 1, ""), ("n_g", 2, "")]);
     assert_eq!(
         told[0].1.options,
         [("offlinePush".to_owned(), false), ("unreadCount".to_owned(), true)].into()

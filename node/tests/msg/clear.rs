@@ -163,3 +163,26 @@ async fn what_is_refused() -> Result {
     assert_eq!(pull(&alice, "si_alice_bob", 1, 9).await?.as_array().map(Vec::len), Some(1));
     node.stop().await
 }
+
+/// One group in which that is not allowed is not in the way of the rest.
+#[tokio::test]
+async fn all_is_cleared_as_far_as_allowed() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    group(&node, "g", &[("alice", OWNER), ("bob", ORDINARY)]).await?;
+    group(&node, "left", &[("alice", OWNER), ("bob", ORDINARY)]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    for group_id in ["g", "left"] {
+        say_in(&mut at_alice, "alice", group_id, &["1"]).await?;
+    }
+    say(&mut at_alice, "bob", &["1"]).await?;
+    leave(&node, "left", "bob", 1).await?;
+    let everybody = json!({ "userID": "bob", "deleteSyncOpt": { "IsSyncOther": true } });
+    assert_eq!(bob.post("/msg/user_clear_all_msg", everybody).await?.text, OK);
+    for id in ["sg_g", "sg_left", "si_alice_bob"] {
+        assert_eq!(pull(&bob, id, 1, 9).await?, Value::Null, "{id}");
+        let hers = pull(&alice, id, 1, 9).await?.as_array().map_or(0, Vec::len);
+        assert_eq!(hers, usize::from(id != "si_alice_bob"), "{id}");
+    }
+    node.stop().await
+}

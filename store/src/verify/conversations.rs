@@ -10,7 +10,7 @@ use crate::message_log::newest;
 use crate::record::{ConversationHead, SeqGap};
 use crate::schema::{
     CONVERSATION_HEADS, CONVERSATIONS, DELETED_CONVERSATIONS, HIDDEN_MESSAGES, MESSAGE_MARKS,
-    MESSAGES, READ_POSITIONS, RETURNS,
+    MESSAGES, READ_POSITIONS, RETURNS, STREAMS,
 };
 
 /// What is remembered from one pair to the next.
@@ -67,6 +67,10 @@ impl Conversations {
             let record = check.other(&CONVERSATIONS, (&key.1, &key.0))?;
             if record.is_none_or(|record| record.hidden_through.is_none()) {
                 check.add(&DELETED_CONVERSATIONS, &key, "the owner has not deleted it");
+            }
+        } else if let Some((key, _)) = STREAMS.row(key, value)? {
+            if !CONVERSATION_HEADS.contains(check.view, &key.1)? {
+                check.add(&STREAMS, &key, "there is no such stream");
             }
         } else if let Some((id, _)) = RETURNS.row(key, value)? {
             if !CONVERSATION_HEADS.contains(check.view, &id)? {

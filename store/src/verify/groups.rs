@@ -7,7 +7,8 @@ use super::Check;
 use crate::StoreError;
 use crate::record::{Group, Member};
 use crate::schema::{
-    GROUP_ORDER, GROUP_REQUESTS, GROUP_REQUESTS_SENT, GROUPS, JOINED, MEMBER_ORDER, MEMBERS,
+    GROUP_ORDER, GROUP_REQUESTS, GROUP_REQUESTS_SENT, GROUPS, JOINED, KEPT_MUTES, MEMBER_ORDER,
+    MEMBERS,
 };
 
 /// Role of the owner.
@@ -38,6 +39,10 @@ impl Check<'_, '_> {
         } else if let Some((key, _)) = JOINED.row(key, value)? {
             if !MEMBERS.contains(view, (&key.1, &key.0))? {
                 self.add(&JOINED, &key, "the user is no member");
+            }
+        } else if let Some((key, _)) = KEPT_MUTES.row(key, value)? {
+            if MEMBERS.contains(view, (&key.0, &key.1))? {
+                self.add(&KEPT_MUTES, &key, "the user is a member again");
             }
         } else if let Some((key, _)) = GROUP_REQUESTS.row(key, value)? {
             if !GROUP_REQUESTS_SENT.contains(view, (&key.1, &key.0))? {

@@ -472,9 +472,15 @@ impl Change<'_, '_> {
             schema::MEMBER_ORDER.delete(self.tx, order);
         }
         if member.gone {
+            // In case that this node becomes the home.
+            if let Some(before) = &before {
+                self.keep_mute(group_id, &user_id, before);
+            }
             schema::MEMBERS.delete(self.tx, (group_id, &user_id));
             schema::JOINED.delete(self.tx, (&user_id, group_id));
         } else {
+            // The home says until when the member is muted.
+            self.take_mute(group_id, &user_id)?;
             let link = |link| self.services.link_inbound(link);
             let record = member_record(member, |id| Ok(localise(id, &own)?), link)?;
             let order = (group_id, rank(record.role_level), record.order, user_id.as_str());

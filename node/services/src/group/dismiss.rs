@@ -91,6 +91,7 @@ impl Change<'_, '_> {
             return Err(ServiceError::Dismissed);
         }
         group.info.status = DISMISSED;
+        self.forget_mutes_of(group_id)?;
         schema::GROUPS.put(self.tx, group_id, &group);
         self.step_members(group_id, [(INFO_ELEMENT, What::Update)])?;
         let setting = self.settings().notifications.get(&kind::GROUP_DISMISSED);

@@ -13,7 +13,7 @@ use store::{Direction, Read, schema};
 
 use super::{
     DISMISSED, INFO_ELEMENT, check_count, check_ids, check_texts, member_info, must_exist, profile,
-    required,
+    reachable, required,
 };
 use crate::Services;
 use crate::access::Caller;
@@ -144,21 +144,24 @@ impl Services {
         Ok(GetGroupsResp { total, groups })
     }
 
-    /// Number of members and a hash over them, by which clients compare.
+    /// Number of members and a hash over them, by which clients compare; of those groups that the
+    /// caller may see, if there is one.
     pub async fn get_group_abstract_info(
         &self,
         caller: &Caller,
-        request: GetGroupAbstractInfoReq,
+        mut request: GetGroupAbstractInfoReq,
     ) -> Result<GetGroupAbstractInfoResp> {
         check_ids("groupIDs", &request.group_ids)?;
         {
             let view = self.store().view();
-            for group_id in &request.group_ids {
+            let ids = std::mem::take(&mut request.group_ids);
+            request.group_ids = reachable(ids, |group_id| {
                 caller.must_be_member(&view, group_id)?;
                 if !schema::GROUPS.contains(&view, group_id)? {
-                    return Err(ServiceError::GroupNotFound(group_id.clone()));
+                    return Err(ServiceError::GroupNotFound(group_id.to_owned()));
                 }
-            }
+                Ok(())
+            })?;
         }
         let mut group_abstract_infos = Vec::with_capacity(request.group_ids.len());
         for group_id in request.group_ids {

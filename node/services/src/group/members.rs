@@ -5,7 +5,7 @@ use store::record::{Conversation, Group, Member, Present};
 use store::version_log::{Change as What, List, SORT_ELEMENT};
 use store::{message_log, schema};
 
-use super::{member_info, profile, rank};
+use super::{DISMISSED, member_info, profile, rank};
 use crate::access::role;
 use crate::change::Change;
 use crate::conversation_id::{self, GROUP};
@@ -41,12 +41,14 @@ impl Change<'_, '_> {
                 continue;
             }
             self.may_enter(group_id, user_id)?;
+            let mute_end = self.take_mute(group_id, user_id)?;
             let record = Member {
                 role_level: newcomer.role_level,
                 joined: self.now,
                 join_source: newcomer.join_source,
                 operator_user_id: newcomer.operator_user_id,
                 inviter_user_id: newcomer.inviter_user_id,
+                mute_end,
                 order: group.next_join,
                 ..Default::default()
             };
@@ -136,6 +138,10 @@ impl Change<'_, '_> {
                 ..Default::default()
             };
             schema::CONVERSATIONS.put(self.tx, (user_id, &chat), &record);
+        }
+        // Nobody comes back into a dismissed group.
+        if group.info.status != DISMISSED {
+            self.keep_mute(group_id, user_id, &member);
         }
         let order = (group_id, rank(member.role_level), member.order, user_id);
         schema::MEMBERS.delete(self.tx, (group_id, user_id));

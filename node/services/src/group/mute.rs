@@ -5,8 +5,9 @@ use proto::group::{
 use proto::sdkws::{
     GroupCancelMutedTips, GroupMemberCancelMutedTips, GroupMemberMutedTips, GroupMutedTips,
 };
-use store::schema;
+use store::record::{Member, Number};
 use store::version_log::Change as What;
+use store::{Direction, schema};
 
 use super::{INFO_ELEMENT, MUTED, NORMAL, member, must_be_in, must_exist, required};
 use crate::Services;
@@ -121,7 +122,73 @@ impl Services {
     }
 }
 
+/// Kept mutes looked at in one step.
+const STEP: usize = 1_000;
+
+impl Services {
+    /// Forgets the mutes of those who have left that have ended: to be called now and then.
+    pub(crate) async fn forget_mutes(&self) -> Result<()> {
+        let caller = Caller::node("");
+        let mut after: Option<(String, String)> = None;
+        loop {
+            let (ended, last) = {
+                let (view, now) = (self.store().view(), self.now());
+                let (mut ended, mut last) = (Vec::new(), None);
+                let (group_id, user_id) = after.clone().unwrap_or_default();
+                let first = (group_id.as_str(), user_id.as_str());
+                let rows = schema::KEPT_MUTES.range(&view, first, (), Direction::Ascending);
+                for row in rows.take(STEP) {
+                    let (key, until) = row?;
+                    if until.value <= now {
+                        ended.push(key.clone());
+                    }
+                    last = Some(key);
+                }
+                (ended, last)
+            };
+            if !ended.is_empty() {
+                self.change(&caller, move |change| {
+                    for (group_id, user_id) in &ended {
+                        schema::KEPT_MUTES.delete(change.tx, (group_id, user_id));
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
+            if last.is_none() || last == after {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+}
+
 impl Change<'_, '_> {
+    /// Keeps the mute of a member who leaves, if it has not ended.
+    pub(crate) fn keep_mute(&mut self, group_id: &str, user_id: &str, member: &Member) {
+        if member.mute_end > self.now {
+            let until = Number { value: member.mute_end };
+            schema::KEPT_MUTES.put(self.tx, (group_id, user_id), &until);
+        }
+    }
+
+    /// Until when somebody is muted who comes into a group; 0: is not.
+    pub(crate) fn take_mute(&mut self, group_id: &str, user_id: &str) -> Result<i64> {
+        let key = (group_id, user_id);
+        let Some(until) = schema::KEPT_MUTES.get(self.tx, key)? else { return Ok(0) };
+        schema::KEPT_MUTES.delete(self.tx, key);
+        Ok(if until.value > self.now { until.value } else { 0 })
+    }
+
+    /// Forgets the mutes of all who have left a group.
+    pub(super) fn forget_mutes_of(&mut self, group_id: &str) -> Result<()> {
+        let rows = schema::KEPT_MUTES.scan(self.tx, group_id).map(|row| Ok(row?.0.1));
+        for user_id in rows.collect::<Result<Vec<String>>>()? {
+            schema::KEPT_MUTES.delete(self.tx, (group_id, &user_id));
+        }
+        Ok(())
+    }
+
     fn set_mute_end(&mut self, group_id: &str, user_id: &str, until: i64) -> Result<()> {
         let mut record = must_be_in(self.tx, group_id, user_id)?;
         record.mute_end = until;

@@ -10,7 +10,7 @@ use store::record::GroupRequest;
 use store::{Read, schema};
 
 use super::info::count;
-use super::{MAX_USERS, check_count, profile, public, required};
+use super::{MAX_USERS, check_count, profile, public, reachable, required};
 use crate::Services;
 use crate::access::{Caller, role};
 use crate::error::{Result, ServiceError};
@@ -38,10 +38,9 @@ impl Services {
             if request.group_ids.is_empty() {
                 managed(&view, &request.from_user_id)?
             } else {
-                for group_id in &request.group_ids {
-                    caller.must_manage_or_deny(&view, group_id)?;
-                }
-                request.group_ids.clone()
+                reachable(request.group_ids.clone(), |group_id| {
+                    caller.must_manage_or_deny(&view, group_id)
+                })?
             }
         };
         let ByHome { here, elsewhere } = self.by_home(groups)?;

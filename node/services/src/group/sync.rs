@@ -53,32 +53,41 @@ impl Services {
         changed_members(&self.store().view(), caller, request)
     }
 
-    /// Members of several groups that changed; groups that are left out have to be asked for again.
+    /// Members of several groups that changed; those that the caller is not in, or that are dismissed,
+    /// are left out, and what would get too much: it has to be asked for again. If the caller is in none,
+    /// that is an error.
     pub fn get_incremental_group_members_batch(
         &self,
         caller: &Caller,
         request: &BatchGetIncrementalGroupMemberReq,
     ) -> Result<BatchGetIncrementalGroupMemberResp> {
         check_count("reqList", request.req_list.len(), MAX_GROUPS)?;
-        let mut resp_list = BTreeMap::new();
+        let (mut resp_list, mut wrong) = (BTreeMap::new(), None);
         let mut members = 0;
         for asked in &request.req_list {
             if resp_list.contains_key(&asked.group_id) {
                 continue;
             }
             let view = self.store().view();
-            let group = schema::GROUPS.get(&view, &asked.group_id)?;
-            if group.is_some_and(|group| group.info.status == DISMISSED) {
-                continue;
-            }
-            let changed = changed_members(&view, caller, asked)?;
+            let changed = match changed_members(&view, caller, asked) {
+                // What is wrong with one group is not in the way of the others.
+                Err(ServiceError::Dismissed) => continue,
+                Err(error @ (ServiceError::NoPermission(_) | ServiceError::NotFound(_))) => {
+                    wrong.get_or_insert(error);
+                    continue;
+                }
+                changed => changed?,
+            };
             members += changed.delete.len() + changed.insert.len() + changed.update.len();
             resp_list.insert(asked.group_id.clone(), changed);
             if members >= MAX_MEMBERS {
                 break;
             }
         }
-        Ok(BatchGetIncrementalGroupMemberResp { resp_list })
+        match wrong {
+            Some(error) if resp_list.is_empty() => Err(error),
+            _ => Ok(BatchGetIncrementalGroupMemberResp { resp_list }),
+        }
     }
 
     /// IDs of all members, unless the caller has the same.

@@ -34,11 +34,13 @@ impl Services {
         let ClearConversationsMsgReq { conversation_ids, user_id, delete_sync_opt } = request;
         let distinct: BTreeSet<String> = conversation_ids.into_iter().collect();
         let sync = delete_sync_opt.unwrap_or_default();
-        self.clear(caller, &user_id, distinct.into_iter().collect(), sync).await?;
+        let ids = distinct.into_iter().collect();
+        self.clear(caller, &user_id, ids, sync, clear_for_everybody).await?;
         Ok(ClearConversationsMsgResp {})
     }
 
-    /// Clears all conversations of a user, or with `IsSyncOther` for everybody in them.
+    /// Clears all conversations of a user, or with `IsSyncOther` for everybody in them; those that the
+    /// user may not clear for everybody, for the user.
     pub async fn user_clear_all_msg(
         &self,
         caller: &Caller,
@@ -49,7 +51,8 @@ impl Services {
         let UserClearAllMsgReq { user_id, delete_sync_opt } = request;
         let listed = conversation::list(&self.store().view(), &user_id)?;
         let ids = listed.into_iter().map(|(id, _)| id).collect();
-        self.clear(caller, &user_id, ids, delete_sync_opt.unwrap_or_default()).await?;
+        let sync = delete_sync_opt.unwrap_or_default();
+        self.clear(caller, &user_id, ids, sync, clear_as_far_as_allowed).await?;
         Ok(UserClearAllMsgResp {})
     }
 
@@ -59,6 +62,7 @@ impl Services {
         user_id: &str,
         ids: Vec<String>,
         sync: DeleteSyncOpt,
+        for_everybody: ClearOne,
     ) -> Result<()> {
         for chunk in ids.chunks(CHUNK) {
             let (user_id, chunk) = (user_id.to_owned(), chunk.to_vec());
@@ -66,7 +70,7 @@ impl Services {
                 let mut cleared = Vec::new();
                 for id in chunk {
                     let done = if sync.is_sync_other {
-                        clear_for_everybody(change, &user_id, &id, None)?
+                        for_everybody(change, &user_id, &id, None)?
                     } else {
                         clear_for_oneself(change, &user_id, &id)?
                     };
@@ -82,6 +86,22 @@ impl Services {
             .await?;
         }
         Ok(())
+    }
+}
+
+/// Clears one conversation, as far as a seq; `false` if it is not there.
+type ClearOne = fn(&mut Change<'_, '_>, &str, &str, Option<i64>) -> Result<bool>;
+
+/// As [`clear_for_everybody`], for the user alone where that is not allowed.
+fn clear_as_far_as_allowed(
+    change: &mut Change<'_, '_>,
+    user_id: &str,
+    id: &str,
+    through: Option<i64>,
+) -> Result<bool> {
+    match clear_for_everybody(change, user_id, id, through) {
+        Err(ServiceError::NoPermission(_)) => clear_for_oneself(change, user_id, id),
+        done => done,
     }
 }
 

@@ -91,10 +91,11 @@ impl Services {
         Ok((old, last))
     }
 
-    /// Removes what has become old on its own: to be called now and then.
+    /// Removes what has become old on its own, mutes too: to be called now and then.
     pub async fn tidy_messages(&self) -> Result<()> {
         self.destruct_messages().await?;
         self.prune_all().await?;
+        self.forget_mutes().await?;
         self.forget_sends().await
     }
 

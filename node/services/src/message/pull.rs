@@ -41,10 +41,17 @@ impl Services {
         caller.must_be(&request.user_id)?;
         let view = self.store().view();
         let user_id = request.user_id.as_str();
-        let mut ids = vec![conversation_id::own_stream(user_id)];
+        let mut ids = BTreeSet::from([conversation_id::own_stream(user_id)]);
         for (chat, _) in conversation::list(&view, user_id)? {
-            ids.push(conversation_id::stream_of(&chat));
-            ids.push(chat);
+            ids.insert(conversation_id::stream_of(&chat));
+            ids.insert(chat);
+        }
+        // There may be no chat beside a stream, or a deleted one.
+        for row in schema::STREAMS.scan(&view, user_id) {
+            ids.insert(row?.0.1);
+        }
+        for row in schema::JOINED.scan(&view, user_id) {
+            ids.insert(conversation_id::stream_of(&conversation_id::group(&row?.0.1)));
         }
         let mut max_seqs = BTreeMap::new();
         for id in ids {

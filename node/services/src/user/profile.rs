@@ -96,6 +96,7 @@ impl Services {
 
     /// Takes up what the last stop of the node interrupted.
     pub async fn resume(&self) -> Result<()> {
+        self.fill_indices().await?;
         let waiting: Vec<String> = {
             let view = self.store().view();
             let users = schema::PROFILE_NEWS.scan(&view, ()).map(|row| Ok(row?.0));
