@@ -125,6 +125,7 @@ async fn crowd(options: &Options, seed: u64) -> Result<Arc<Tally>> {
             random: Random::new(random.next()),
             writes: at < options.writers,
             makes: std::mem::take(makes.get_mut(at).context("no such phone")?),
+            made: Vec::new(),
             until,
             done: Arc::clone(&done),
         };

@@ -21,8 +21,8 @@ use crate::text_message;
 const SEND: i32 = 1003;
 const GROUP: i32 = 3;
 /// Codes with which a node refuses what somebody else's change has overtaken: no right to it, not
-/// there, not in the group, group dismissed, role, muted.
-const OVERTAKEN: [i64; 7] = [1002, 1004, 1203, 1204, 1205, 1402, 1403];
+/// there, no such member, not in the group, group dismissed, role, muted.
+const OVERTAKEN: [i64; 8] = [1002, 1004, 1101, 1203, 1204, 1205, 1402, 1403];
 /// The node is silent for so long before anything is compared.
 const QUIET: Duration = Duration::from_secs(2);
 /// Longest wait for that.
@@ -41,6 +41,8 @@ pub(super) struct Life {
     pub(super) writes: bool,
     /// Times at which this person makes a group, latest first.
     pub(super) makes: Vec<Instant>,
+    /// Groups that this person has made.
+    pub(super) made: Vec<String>,
     /// Does nothing more from then on.
     pub(super) until: Instant,
     /// Passed by all when nobody does anything any more.
@@ -120,6 +122,7 @@ impl Life {
             5..=14 => self.read().await,
             15..=17 => self.invite().await,
             18 => self.quit().await,
+            19 => self.kick().await,
             _ if self.writes => self.write().await,
             _ => {}
         }
@@ -214,8 +217,9 @@ impl Life {
             "groupInfo": { "groupName": format!("of {owner}"), "groupType": 2 },
         });
         let made = self.call("/group/create_group", body).await;
-        if made["groupInfo"]["groupID"].is_string() {
+        if let Some(group) = made["groupInfo"]["groupID"].as_str() {
             Tally::add(&self.phone.tally.groups);
+            self.made.push(group.to_owned());
         }
     }
 
@@ -242,6 +246,14 @@ impl Life {
     async fn quit(&mut self) {
         let Some(group) = self.some_group() else { return };
         self.call("/group/quit_group", json!({ "groupID": group })).await;
+    }
+
+    async fn kick(&mut self) {
+        let Some(group) = self.made.get(self.random.below(self.made.len())).cloned() else {
+            return;
+        };
+        let user = self.somebody();
+        self.call("/group/kick_group", json!({ "groupID": group, "kickedUserIDs": [user] })).await;
     }
 
     async fn read(&mut self) {
