@@ -60,12 +60,18 @@ fn encode_whole(response: impl WithMaps) -> Option<Bytes> {
     Some(response.encode_whole().into())
 }
 
-/// Runs any request but a send.
+/// Whether a request only fetches messages: its answer can be made again, with fewer of them.
+pub(super) fn pulls(req_identifier: i32) -> bool {
+    [id::PULL_BY_RANGE, id::PULL_BY_SEQS, id::LAST_MESSAGES].contains(&req_identifier)
+}
+
+/// Runs any request but a send; one that fetches messages brings at most so many bytes of them.
 pub(super) async fn run(
     services: &Services,
     connection: &Arc<Connection>,
     caller: &Caller,
     request: &Request,
+    bytes: usize,
 ) -> Answer {
     match request.req_identifier {
         id::NEWEST_SEQ => Ok(encode(&services.max_seqs(caller, &decode(request)?)?)),
@@ -73,19 +79,21 @@ pub(super) async fn run(
             must_be_traceable(request)?;
             let request = decode(request)?;
             services.fetch_ranges(caller, &request).await.map_err(ApiError::from)?;
-            Ok(encode_whole(services.pull_by_ranges(caller, &request)?))
+            Ok(encode_whole(services.pull_ranges_within(caller, &request, bytes)?))
         }
         id::PULL_BY_SEQS => {
             must_be_traceable(request)?;
             let request = decode(request)?;
             services.fetch_seqs(caller, &request).await.map_err(ApiError::from)?;
-            Ok(encode_whole(services.pull_by_seqs(caller, &request)?))
+            Ok(encode_whole(services.pull_seqs_within(caller, &request, bytes)?))
         }
         id::READ_AND_MAX_SEQS => {
             must_be_traceable(request)?;
             Ok(encode_whole(services.read_and_max_seqs(caller, &decode(request)?)?))
         }
-        id::LAST_MESSAGES => Ok(encode_whole(services.last_messages(caller, &decode(request)?)?)),
+        id::LAST_MESSAGES => {
+            Ok(encode_whole(services.last_messages_within(caller, &decode(request)?, bytes)?))
+        }
         id::LOGOUT => {
             let request: DelUserPushTokenReq = decode(request)?;
             Ok(encode(&services.delete_push_token(caller, request).await?))

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
 use proto::OperationId;
-use proto::envelope::{self, Request, Response};
+use proto::envelope::{self, Encoding, Request, Response};
 use proto::sdkws::MsgData;
 use services::hub::{Connection, Outgoing, Registered};
+use services::message::MAX_PULLED_BYTES;
 use services::{Caller, Services};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -45,6 +46,9 @@ const MAX_SENDS: usize = 64;
 const AFTER_ANSWER: Duration = Duration::from_millis(2);
 /// Frames written before the socket is flushed.
 const WRITE_BATCH: usize = 64;
+/// Longest frame that the native SDK reads. Its connection would end at a longer one, and again at
+/// each attempt to fetch the same messages.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Most bytes of a frame once inflated.
 const MAX_INFLATED_BYTES: usize = 1024 * 1024;
 
@@ -272,11 +276,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.write([Message::binary(frame)]).await?;
             }
         }
-        // On the heap: a connection that asks nothing does not hold room for it.
-        let run = opcode::run(&self.services, &self.connection, &caller, &request);
-        let answer = Box::pin(run).await;
         let logout = request.req_identifier == id::LOGOUT;
-        let frame = answer_frame(self.wire, &request, answer);
+        let mut bytes = MAX_PULLED_BYTES;
+        let frame = loop {
+            // On the heap: a connection that asks nothing does not hold room for it.
+            let run = opcode::run(&self.services, &self.connection, &caller, &request, bytes);
+            let answer = Box::pin(run).await;
+            let frame = answer_frame(self.wire, &request, answer);
+            let fits = frame.len() <= MAX_ANSWER_BYTES || encoding != Encoding::Gob;
+            if fits || bytes == 0 || !opcode::pulls(request.req_identifier) {
+                break frame;
+            }
+            bytes /= 2;
+        };
         self.write([Message::binary(frame)]).await?;
         if logout { Err(End::Drop) } else { Ok(()) }
     }

@@ -18,6 +18,7 @@ pub(crate) use clear::clear_for_everybody;
 pub(crate) use content::kind::{CUSTOM, TEXT};
 pub(crate) use delete::{delete, erase, forget};
 pub(crate) use mention::mark_named;
+pub use pull::MAX_PULLED_BYTES;
 pub(crate) use pull::{newest_shown, seqs};
 pub(crate) use read::mark_read;
 pub(crate) use revoke::revoke;

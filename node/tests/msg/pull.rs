@@ -1,3 +1,4 @@
+use prost::Message as _;
 use proto::msg::{
     ConversationSeqs, GetConversationsHasReadAndMaxSeqReq, GetConversationsHasReadAndMaxSeqResp,
     GetLastMessageReq, GetLastMessageResp, GetSeqMessageReq, GetSeqMessageResp,
@@ -322,4 +323,46 @@ async fn every_conversation_asked_for_has_an_entry_with_a_value() -> Result {
     let answer = at_bob.exchange(1006, asked.encode_to_vec()).await?;
     assert_eq!(answer.data.unwrap_or_default(), entry(0x0a, "si_x_y"));
     node.stop().await
+}
+
+/// The native SDK reads no frame over 1 MiB; its connection would end at the same pull for ever.
+#[tokio::test]
+async fn what_is_too_much_for_a_native_client_is_cut_to_its_newest() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    let mut at_alice = alice.connect(Wire::GOB_GZIP).await?;
+    let total = 60;
+    for at in 0..total {
+        // Nothing that compresses well.
+        let bytes: Vec<u8> = (0..22_000_u64).map(|byte| noise(at * 22_000 + byte)).collect();
+        at_alice.send_text("bob", &hex::encode(bytes)).await?;
+    }
+    let range = SeqRange { conversation_id: "si_alice_bob".into(), begin: 1, end: 60, num: 60 };
+    let by_range =
+        PullMessageBySeqsReq { user_id: "bob".into(), seq_ranges: vec![range], order: 1 };
+    let wanted =
+        ConversationSeqs { conversation_id: "si_alice_bob".into(), seqs: (1..=60).collect() };
+    let by_seqs = GetSeqMessageReq { user_id: "bob".into(), conversations: vec![wanted], order: 1 };
+    let mut native = bob.connect(Wire::GOB_GZIP).await?;
+    for (opcode, request) in [(1002, by_range.encode_to_vec()), (1005, by_seqs.encode_to_vec())] {
+        let answer = native.exchange(opcode, request).await?;
+        let data = answer.data.unwrap_or_default();
+        assert!(data.len() < 2 << 20, "{opcode}: {} bytes", data.len());
+        let pulled = GetSeqMessageResp::decode(data)?.msgs["si_alice_bob"].clone();
+        let seqs: Vec<i64> = pulled.msgs.iter().map(|message| message.seq).collect();
+        let first = seqs[0];
+        assert!(first > 1 && seqs.len() > 10, "{opcode}: {seqs:?}");
+        assert_eq!(seqs, (first..=60).collect::<Vec<_>>(), "{opcode}: the newest");
+        assert!(!pulled.is_end, "{opcode}: there are older ones");
+    }
+    let mut js = bob.connect(Wire::JSON).await?;
+    let all: GetSeqMessageResp = js.call(1002, &by_range).await?;
+    assert_eq!(all.msgs["si_alice_bob"].msgs.len(), 60);
+    node.stop().await
+}
+
+/// A byte that follows from a number and looks random.
+fn noise(number: u64) -> u8 {
+    let mixed = (number ^ (number >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as u8
 }

@@ -24,9 +24,10 @@ use crate::error::{Result, ServiceError};
 
 const DESCENDING: i32 = 1;
 
-/// Messages in one answer, and their bytes; a range that would bring more is cut to its newest.
+/// Messages in one answer.
 const MAX_MESSAGES: i64 = 10_000;
-const MAX_BYTES: usize = 8 << 20;
+/// Bytes of messages in one answer; of what would bring more the newest are sent.
+pub const MAX_PULLED_BYTES: usize = 8 << 20;
 /// Rows looked through for the newest message that is not erased.
 const MAX_STEPS: usize = 10_000;
 /// Notes of deleted messages looked through for those that are not unread; of a conversation with more
@@ -73,12 +74,23 @@ impl Services {
         caller: &Caller,
         request: &PullMessageBySeqsReq,
     ) -> Result<PullMessageBySeqsResp> {
+        self.pull_ranges_within(caller, request, MAX_PULLED_BYTES)
+    }
+
+    /// As [`pull_by_ranges`](Self::pull_by_ranges), with at most so many bytes of messages and the
+    /// last of them.
+    pub fn pull_ranges_within(
+        &self,
+        caller: &Caller,
+        request: &PullMessageBySeqsReq,
+        bytes: usize,
+    ) -> Result<PullMessageBySeqsResp> {
         caller.must_be(&request.user_id)?;
         if request.seq_ranges.len() > MAX_RANGES {
             return Err(ServiceError::args(format!("at most {MAX_RANGES} ranges")));
         }
         let mut answer = PullMessageBySeqsResp::default();
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(bytes);
         for range in &request.seq_ranges {
             let view = self.store().view();
             let pulled = pull_range(&view, &request.user_id, range, request.order, &mut budget)?;
@@ -98,12 +110,23 @@ impl Services {
         caller: &Caller,
         request: &GetSeqMessageReq,
     ) -> Result<GetSeqMessageResp> {
+        self.pull_seqs_within(caller, request, MAX_PULLED_BYTES)
+    }
+
+    /// As [`pull_by_seqs`](Self::pull_by_seqs), with at most so many bytes of messages and the last
+    /// of them.
+    pub fn pull_seqs_within(
+        &self,
+        caller: &Caller,
+        request: &GetSeqMessageReq,
+        bytes: usize,
+    ) -> Result<GetSeqMessageResp> {
         caller.must_be(&request.user_id)?;
         if request.conversations.len() > MAX_RANGES {
             return Err(ServiceError::args(format!("at most {MAX_RANGES} conversations")));
         }
         let mut answer = GetSeqMessageResp::default();
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(bytes);
         for wanted in &request.conversations {
             let view = self.store().view();
             let (user_id, id) = (request.user_id.as_str(), wanted.conversation_id.as_str());
@@ -112,7 +135,14 @@ impl Services {
                 // Whoever has no part in it finds an empty conversation.
                 let window = window(&view, user_id, id)?.unwrap_or_default();
                 let shown = Shown::new(&view, user_id, id, &window)?;
-                for &seq in wanted.seqs.iter().filter(|seq| **seq > 0) {
+                // Newest first, so that the oldest are left out if it gets too much.
+                let ascending = wanted.seqs.first() < wanted.seqs.last();
+                let mut seqs: Vec<i64> =
+                    wanted.seqs.iter().copied().filter(|seq| *seq > 0).collect();
+                if ascending {
+                    seqs.reverse();
+                }
+                for seq in seqs {
                     if seq < window.low {
                         if request.order == DESCENDING {
                             (pulled.is_end, pulled.end_seq) = (true, window.low);
@@ -126,6 +156,9 @@ impl Services {
                         budget.spend(&message);
                         pulled.msgs.push(message);
                     }
+                }
+                if ascending {
+                    pulled.msgs.reverse();
                 }
             }
             let id = id.to_owned();
@@ -186,14 +219,29 @@ impl Services {
         caller: &Caller,
         request: &GetLastMessageReq,
     ) -> Result<GetLastMessageResp> {
+        self.last_messages_within(caller, request, MAX_PULLED_BYTES)
+    }
+
+    /// As [`last_messages`](Self::last_messages), with at most so many bytes of messages and the last
+    /// of them: those of the conversations named first.
+    pub fn last_messages_within(
+        &self,
+        caller: &Caller,
+        request: &GetLastMessageReq,
+        bytes: usize,
+    ) -> Result<GetLastMessageResp> {
         caller.must_be(&request.user_id)?;
         if request.conversation_ids.len() > MAX_RANGES {
             return Err(ServiceError::args(format!("at most {MAX_RANGES} conversations")));
         }
         let mut answer = GetLastMessageResp::default();
+        let mut budget = Budget::new(bytes);
         for id in &request.conversation_ids {
             let view = self.store().view();
-            if let Some(message) = newest_shown(&view, &request.user_id, id)? {
+            if let Some(message) = newest_shown(&view, &request.user_id, id)?
+                && !budget.is_spent()
+            {
+                budget.spend(&message);
                 answer.msgs.insert(id.clone(), message);
             }
         }
@@ -228,8 +276,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn new() -> Self {
-        Self { messages: MAX_MESSAGES, bytes: MAX_BYTES }
+    fn new(bytes: usize) -> Self {
+        Self { messages: MAX_MESSAGES, bytes }
     }
 
     fn is_spent(&self) -> bool {
@@ -292,8 +340,12 @@ fn pull_range(
             };
         }
     }
-    let is_end =
-        if order == DESCENDING { range.begin <= window.low } else { window.high <= range.end };
+    let all = seq < begin;
+    let is_end = if order == DESCENDING {
+        all && range.begin <= window.low
+    } else {
+        window.high <= range.end
+    };
     Ok(PullMsgs { msgs, is_end, end_seq: 0 })
 }
 
