@@ -9,9 +9,11 @@ mod gateway;
 mod guesses;
 mod listen;
 mod rest;
+mod tls;
 
 pub use client_address::{NoNetwork, Proxies};
 pub use gateway::{Gateway, Limits as GatewayLimits, opcodes};
 pub use guesses::Guesses;
-pub use listen::{Listen, RequestBody, TlsError, serve, tls_acceptor};
+pub use listen::{Listen, RequestBody, serve};
 pub use rest::{Access, Options as RestOptions, router, routes};
+pub use tls::{Certificate, Tls, TlsError, read_certificates};

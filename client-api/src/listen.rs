@@ -4,7 +4,6 @@ mod body;
 mod watch;
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +13,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client_address::Proxies;
 use crate::guesses::Guesses;
+use crate::tls::Tls;
 pub use body::RequestBody;
 use body::{Unread, watched};
 use watch::{Room, Watch, Watched};
@@ -39,7 +36,7 @@ const MAX_HEAD_BYTES: usize = 128 * 1024;
 #[derive(Clone)]
 pub struct Listen {
     /// TLS, if the port speaks it.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Tls>,
     /// Connections at the same time; more wait in the backlog.
     pub max_connections: usize,
     /// How long a connection may stay idle between requests, while there is room for others.
@@ -50,42 +47,6 @@ pub struct Listen {
     pub guesses: Guesses,
     /// Ends accepting, and open connections once they are idle.
     pub stop: CancellationToken,
-}
-
-/// Why TLS could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} {path}: {reason}")]
-pub struct TlsError {
-    what: &'static str,
-    path: String,
-    reason: String,
-}
-
-/// TLS with a certificate chain and key in PEM files.
-pub fn tls_acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    let fail = |what, path: &Path, reason: String| TlsError {
-        what,
-        path: path.display().to_string(),
-        reason,
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| fail("certificate", certificate, error.to_string()))?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| fail("private key", key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fail("certificate", certificate, error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                fail("private key", key, format!("does not belong to {}", certificate.display()))
-            }
-            error => fail("certificate", certificate, error.to_string()),
-        })?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Serves HTTP/1.1 on `listener` until `listen.stop`; returns when the last connection has ended.
@@ -132,7 +93,8 @@ where
             match &listen.tls {
                 None => one(socket, answering, &watch, &listen.stop).await,
                 Some(tls) => {
-                    let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket));
+                    let handshake =
+                        tokio::time::timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(socket));
                     match handshake.await {
                         Ok(Ok(stream)) => one(stream, answering, &watch, &listen.stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),

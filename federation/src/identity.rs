@@ -7,13 +7,16 @@ use proto::federation::{NodeKey, Signature};
 use serde::{Deserialize, Serialize};
 
 use crate::signed::Use;
-use crate::{FederationError, PublicKey};
+use crate::{Domain, FederationError, PublicKey};
 
 /// The keys of a node, oldest first. The last one that is not revoked signs.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     keys: Vec<OwnKey>,
+    /// The domain for which they speak, once they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
 }
 
 /// One key with its secret.
@@ -43,7 +46,18 @@ impl OwnKey {
 impl Identity {
     /// A new identity whose first key follows from `seed`.
     pub fn new(seed: [u8; 32], now_ms: i64) -> Self {
-        Self { keys: vec![OwnKey { seed, from_ms: now_ms, until_ms: 0, revoked_ms: 0 }] }
+        let key = OwnKey { seed, from_ms: now_ms, until_ms: 0, revoked_ms: 0 };
+        Self { keys: vec![key], domain: None }
+    }
+
+    /// The domain for which the keys have spoken; `None` if they have not yet.
+    pub fn domain(&self) -> Option<Domain> {
+        self.domain.as_ref()?.parse().ok()
+    }
+
+    /// Says for which domain the keys speak from now on.
+    pub fn speak_for(&mut self, domain: &Domain) {
+        self.domain = Some(domain.to_string());
     }
 
     /// Reads the text of an identity file.
@@ -52,6 +66,9 @@ impl Identity {
             serde_json::from_str(text).map_err(|e| FederationError::KeyFile(e.to_string()))?;
         if identity.keys.iter().all(|key| key.revoked_ms != 0) {
             return Err(FederationError::KeyFile("there is no key that is not revoked".into()));
+        }
+        if let Some(domain) = &identity.domain {
+            domain.parse::<Domain>()?;
         }
         Ok(identity)
     }
@@ -158,9 +175,13 @@ mod tests {
     fn the_file_keeps_everything_and_debug_no_secret() {
         let mut identity = Identity::new([7; 32], 1);
         identity.rotate([8; 32], 2, 3);
-        let text = identity.write().expect("a text");
-        let read = Identity::read(&text).expect("an identity");
-        assert_eq!(read.keys(), identity.keys());
+        for domain in [None, Some("alpha.example".parse().expect("a domain"))] {
+            domain.iter().for_each(|domain| identity.speak_for(domain));
+            let text = identity.write().expect("a text");
+            let read = Identity::read(&text).expect("an identity");
+            assert_eq!(read.keys(), identity.keys());
+            assert_eq!(read.domain(), domain);
+        }
         assert!(!format!("{identity:?}").contains('7'));
     }
 

@@ -51,7 +51,7 @@ pub struct PeerReport {
     pub pinned: bool,
     /// Where it is reached, as multiaddrs.
     pub addresses: Vec<String>,
-    /// Why the last try failed.
+    /// Why the last try failed; `None` once one has succeeded.
     pub last_error: Option<String>,
 }
 
@@ -143,7 +143,11 @@ impl Peer {
     }
 
     pub(crate) fn set_state(&self, state: LinkState) {
-        self.status.lock().state = state;
+        let mut status = self.status.lock();
+        status.state = state;
+        if state == LinkState::Up {
+            status.last_error = None;
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -50,6 +50,24 @@ pub fn check_address(text: &str) -> Result<String, FederationError> {
     Ok(address.to_string())
 }
 
+/// Checks the address of a relay, which ends with its peer ID; returns the path through it.
+pub(crate) fn through_relay(text: &str) -> Result<Multiaddr, FederationError> {
+    let refused = |reason: &str| FederationError::Address {
+        address: text.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let address: Multiaddr = text.parse().map_err(|_| refused("it is no multiaddr"))?;
+    match address.iter().last() {
+        Some(Protocol::P2p(_)) => Ok(address.with(Protocol::P2pCircuit)),
+        _ => Err(refused("it does not end with the peer ID of the relay")),
+    }
+}
+
+/// Checks the address of a relay, such as `/ip4/192.0.2.1/udp/10003/quic-v1/p2p/12D3…`.
+pub fn check_relay(text: &str) -> Result<(), FederationError> {
+    through_relay(text).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,8 @@ pub(crate) struct Finding {
     what: &'static str,
     /// It is as it should be.
     good: bool,
+    /// Nothing can work without it.
+    needed: bool,
     /// What was found, in words.
     found: String,
 }
@@ -32,7 +34,12 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn note(&mut self, what: &'static str, good: bool, found: impl Into<String>) {
-        self.0.push(Finding { what, good, found: found.into() });
+        self.0.push(Finding { what, good, needed: true, found: found.into() });
+    }
+
+    /// Something is missing; `needed`: and must not.
+    fn miss(&mut self, what: &'static str, needed: bool, found: impl Into<String>) {
+        self.0.push(Finding { what, good: false, needed, found: found.into() });
     }
 }
 
@@ -50,16 +57,16 @@ pub(crate) async fn check(
         peer.pinned_keys.iter().filter_map(|key| key.as_slice().try_into().ok()).collect();
     match pinned.last() {
         Some(key) => findings.note("pin", true, format!("pinned: {}", peer_id::to_text(key)?)),
-        None => findings.note("pin", true, "no key is pinned; the node document decides"),
+        None => findings.miss("pin", false, "no key is pinned; the node document decides"),
     }
     match tokio::net::lookup_host((domain.as_str(), 443)).await {
         Ok(addresses) => {
             let addresses: Vec<String> = addresses.map(|a| a.ip().to_string()).collect();
             findings.note("DNS", !addresses.is_empty(), addresses.join(", "));
         }
+        // The node document comes from there; who has pinned a key does without.
         Err(error) => {
-            let needed = pinned.is_empty();
-            findings.note("DNS", !needed, format!("{domain} has no address: {error}"));
+            findings.miss("DNS", pinned.is_empty(), format!("{domain} has no address: {error}"));
         }
     }
     let served = fetched(domain, fetch, now_ms, &pinned, &mut findings).await;
@@ -100,7 +107,7 @@ async fn fetched(
     let signed = match fetch(domain.clone()).await {
         Ok(signed) => signed,
         Err(error) => {
-            findings.note("document", !pinned.is_empty(), error.to_string());
+            findings.miss("document", pinned.is_empty(), error.to_string());
             return None;
         }
     };

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use services::platform;
+
+use crate::config::Given;
 
 /// A self-hosted, federated instant-messaging node for the official OpenIM clients.
 #[derive(Debug, Parser)]
@@ -11,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
     version,
     max_term_width = 100,
     after_help = "Without a command it serves.\n\n\
-        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `verify` found damage."
+        Exit codes: 0 done, 1 failed, 2 wrong usage or\n        configuration, 3 `verify` found damage."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -59,6 +62,36 @@ pub(crate) struct Listen {
     pub(crate) federation: Option<String>,
 }
 
+impl Listen {
+    /// What is given, as keys of the configuration.
+    pub(crate) fn given(&self) -> Vec<Given> {
+        let given = [
+            ("--api", "api", "listen", &self.api),
+            ("--ws", "ws", "listen", &self.ws),
+            ("--domain", "federation", "domain", &self.domain),
+            ("--federation", "federation", "listen", &self.federation),
+        ];
+        let given = given.into_iter().filter_map(|(option, section, key, value)| {
+            Some(Given { option, section, key, value: value.clone()? })
+        });
+        given.collect()
+    }
+}
+
+/// Which entries of a list are printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Page {
+    /// Entries to print, at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Entries to skip.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) skip: usize,
+    /// Print all entries.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -66,6 +99,9 @@ pub(crate) enum Command {
     Serve(Listen),
     /// Make the data folder, its configuration and its secret, and end.
     Init,
+    /// Ask the REST API of the node that serves the data folder whether it answers; ends with 1 if it
+    /// does not.
+    Health,
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -79,12 +115,12 @@ pub(crate) enum Command {
     Verify,
     /// Write all data to a file, also while the node serves.
     Backup {
-        /// The file to write; it must not exist.
+        /// The file to write, which must not exist; - is standard output.
         file: PathBuf,
     },
     /// Fill an empty data folder from a backup.
     Restore {
-        /// The backup.
+        /// The backup; - is standard input.
         file: PathBuf,
         /// Most messages that one conversation can have got since the backup. So many seqs are left
         /// out: clients that still have those messages would take new ones for them.
@@ -119,23 +155,26 @@ pub(crate) enum UserCommand {
         face: String,
     },
     /// List the users, oldest first.
-    List {
-        /// Users to print, at most.
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        limit: usize,
-        /// Users to skip.
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        skip: usize,
-    },
+    List(Page),
     /// Issue a token with which a user logs in.
     Token {
         /// User ID.
         id: String,
         /// Platform: 1 iOS, 2 Android, 3 Windows, 4 macOS, 5 Web, 6 MiniWeb, 7 Linux,
-        /// 8 Android pad, 9 iPad, 11 HarmonyOS.
-        #[arg(long, value_name = "N", default_value_t = 5)]
+        /// 8 Android pad, 9 iPad, 11 HarmonyOS, 12 bot.
+        #[arg(long, value_name = "N", default_value_t = platform::WEB, value_parser = platform)]
         platform: i32,
     },
+}
+
+/// A platform on which somebody may log in.
+fn platform(text: &str) -> Result<i32, String> {
+    let known = || platform::ids().filter(|id| *id != platform::ADMIN);
+    let given = text.parse().ok();
+    given.filter(|given| known().any(|id| id == *given)).ok_or_else(|| {
+        let known = known().map(|id| format!("{id} {}", platform::name(id)));
+        format!("there are {}", known.collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// Commands about the federation.
@@ -162,7 +201,7 @@ pub(crate) enum FederationCommand {
     /// Show with whom the node federates, and what each other node may cost.
     Policy,
     /// List the other nodes: state, queued events, refusals.
-    Peers,
+    Peers(Page),
     /// Find out what keeps this node from reaching another one; ends with 1 if something does.
     Check {
         /// Its domain.
@@ -172,9 +211,8 @@ pub(crate) enum FederationCommand {
     Queue {
         /// Its domain.
         domain: String,
-        /// Events to print, at most.
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        limit: usize,
+        #[command(flatten)]
+        page: Page,
     },
     /// Events of other nodes that were put aside because they could not be applied.
     #[command(subcommand)]
@@ -190,7 +228,7 @@ pub(crate) enum FederationCommand {
     Proof(ProofCommand),
     /// Check such a proof; needs no data folder.
     CheckProof {
-        /// The file with the proof.
+        /// The file with the proof; - is standard input.
         file: PathBuf,
         /// Peer ID that must have signed; without it, a key of the node document in the proof.
         #[arg(long)]
@@ -202,7 +240,7 @@ pub(crate) enum FederationCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum LocalOnlyCommand {
     /// List them.
-    List,
+    List(Page),
     /// Keep a user or a group from other nodes: to them it does not exist.
     Add(LocalOnlyWhich),
     /// Let it federate again.
@@ -256,12 +294,12 @@ pub(crate) enum GroupCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProofCommand {
     /// List them. Such a group is not followed any more.
-    List,
+    List(Page),
     /// Write one to a file that anybody can check.
     Export {
         /// ID of the group.
         group: String,
-        /// The file to write; it must not exist.
+        /// The file to write, which must not exist; - is standard output.
         file: PathBuf,
     },
     /// Forget one, and follow the group again.
@@ -290,7 +328,7 @@ pub(crate) enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineCommand {
     /// List them, and why.
-    List,
+    List(Page),
     /// Apply those of a node again.
     Retry {
         /// Its domain.
@@ -301,4 +339,59 @@ pub(crate) enum QuarantineCommand {
         /// Its domain.
         domain: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The words of every command under `command`, without options.
+    fn commands(command: &clap::Command, before: &str) -> Vec<String> {
+        let words = format!("{before} {}", command.get_name()).trim().to_owned();
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        let below: Vec<String> = below.flat_map(|below| commands(below, &words)).collect();
+        if below.is_empty() { vec![words] } else { below }
+    }
+
+    /// A word of a command line is the name of a command, not of what it is about.
+    fn is_name(word: &str) -> bool {
+        word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+    }
+
+    #[test]
+    fn the_table_of_commands_in_the_docs_is_complete() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let page = std::fs::read_to_string(file).expect("reads");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `entente "));
+        let rows = rows.filter_map(|row| row.split_once('`'));
+        let mut documented: Vec<String> = rows
+            .map(|(line, _)| {
+                let names = line.split(' ').take_while(|word| is_name(word));
+                ["entente"].into_iter().chain(names).collect::<Vec<_>>().join(" ")
+            })
+            .collect();
+        let mut all = commands(&Cli::command(), "");
+        documented.sort();
+        all.sort();
+        assert_eq!(documented, all);
+    }
+
+    #[test]
+    fn every_option_of_a_command_is_in_the_docs() {
+        fn options(command: &clap::Command, names: &mut Vec<String>) {
+            let long = command.get_arguments().filter_map(clap::Arg::get_long);
+            names.extend(long.map(|name| format!("--{name}")));
+            command.get_subcommands().for_each(|below| options(below, names));
+        }
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let page = std::fs::read_to_string(file).expect("reads");
+        let mut names = Vec::new();
+        options(&Cli::command(), &mut names);
+        names.retain(|name| name != "--help" && name != "--version");
+        for name in names {
+            assert!(page.contains(&name), "{name}");
+        }
+    }
 }

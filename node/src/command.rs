@@ -1,46 +1,30 @@
 //! Commands other than `serve`: what they do and print.
 
+pub(crate) mod backup;
 pub(crate) mod federation;
+pub(crate) mod health;
+mod list;
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use services::{Environment, Services};
-use store::backup::{self, NewEpoch};
 
 use crate::cli::{ConfigCommand, Data, UserCommand};
-use crate::config::{self, Config};
+use crate::config::{self, Checks, Config};
 use crate::control;
 use crate::data_folder::DataFolder;
-use crate::operation::{Node, Operation};
+use crate::operation::{Node, Operation, Told};
+use crate::printer::Printer;
+use crate::progress;
 use crate::serve::{open_store, settings};
+use list::list;
 
 /// Exit code of `verify` when something is damaged.
 const DAMAGED: u8 = 3;
-
-/// Prints results: for people, or as JSON.
-#[derive(Clone, Copy)]
-pub(crate) struct Printer {
-    /// One JSON object instead of text.
-    pub(crate) json: bool,
-}
-
-impl Printer {
-    #[expect(clippy::print_stdout, reason = "the program's own answer")]
-    fn print(self, result: &Value, text: impl FnOnce() -> String) {
-        if self.json {
-            println!("{result}");
-        } else {
-            println!("{}", text());
-        }
-    }
-}
 
 /// `init`.
 pub(crate) fn init(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
@@ -62,7 +46,7 @@ pub(crate) fn init(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
             secret.display(),
             folder.path().display()
         )
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,13 +59,14 @@ pub(crate) fn config(
     match command {
         ConfigCommand::Example => {
             let example = config::example()?;
-            printer.print(&json!({ "example": example }), || example.trim_end().to_owned());
+            printer.print(&json!({ "example": example }), || example.trim_end().to_owned())?;
         }
         ConfigCommand::Check => {
-            let mut config = DataFolder::new(&data.folder).config(data.config.as_deref())?;
+            let folder = DataFolder::new(&data.folder);
+            let mut config = folder.config(data.config.as_deref(), &[], Checks::All)?;
             config.auth.secret = String::new();
             let text = toml::to_string(&config)?;
-            printer.print(&serde_json::to_value(&config)?, || text.trim_end().to_owned());
+            printer.print(&serde_json::to_value(&config)?, || text.trim_end().to_owned())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -93,27 +78,22 @@ pub(crate) fn user(
     command: UserCommand,
     printer: Printer,
 ) -> anyhow::Result<ExitCode> {
-    let operation = match command {
+    match command {
         UserCommand::Add { id, nickname, face } => {
             let nickname = nickname.unwrap_or_else(|| id.clone());
-            Operation::UserAdd { id, nickname, face }
+            let result = run(data, &Operation::UserAdd { id, nickname, face }, printer)?;
+            printer.print(&result, || format!("Registered {}.", text(&result, "userID")))?;
         }
-        UserCommand::List { limit, skip } => Operation::UserList { skip, limit },
-        UserCommand::Token { id, platform } => Operation::UserToken { id, platform },
-    };
-    let result = run(data, &operation, printer)?;
-    printer.print(&result, || match operation {
-        Operation::UserList { .. } => {
-            let users = rows(&result, "users");
-            let line = |user: &Value| {
-                let text = |key: &str| user[key].as_str().unwrap_or_default().to_owned();
-                format!("{}\t{}", text("userID"), text("nickname"))
-            };
-            users.iter().map(line).collect::<Vec<_>>().join("\n")
+        UserCommand::List(page) => {
+            let line =
+                |user: &Value| format!("{}\t{}", text(user, "userID"), text(user, "nickname"));
+            list(data, page, printer, "users", |part| Operation::UserList { part }, line)?;
         }
-        Operation::UserToken { .. } => result["token"].as_str().unwrap_or_default().to_owned(),
-        _ => format!("Registered {}.", result["userID"].as_str().unwrap_or_default()),
-    });
+        UserCommand::Token { id, platform } => {
+            let result = run(data, &Operation::UserToken { id, platform }, printer)?;
+            printer.print(&result, || text(&result, "token"))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -130,8 +110,6 @@ pub(crate) fn verify(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> 
     let result = run(data, &Operation::Verify, printer)?;
     let findings = rows(&result, "findings");
     printer.print(&result, || {
-        let text =
-            |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         let line = |f| format!("{} {}: {}", text(f, "table"), text(f, "key"), text(f, "problem"));
         let mut lines: Vec<String> = findings.iter().map(line).collect();
         let entries = &result["entries"];
@@ -143,83 +121,57 @@ pub(crate) fn verify(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> 
             }
         });
         lines.join("\n")
-    });
+    })?;
     let clean = result["clean"].as_bool() == Some(true);
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-/// `backup FILE`.
-pub(crate) fn backup(data: &Data, file: &Path, printer: Printer) -> anyhow::Result<ExitCode> {
-    let file = std::path::absolute(file)?;
-    let result = run(data, &Operation::Backup { file: file.clone() }, printer)?;
-    printer
-        .print(&result, || format!("Wrote {} entries to {}.", result["entries"], file.display()));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `restore FILE`.
-pub(crate) fn restore(
-    data: &Data,
-    file: &Path,
-    lost: u32,
-    printer: Printer,
-) -> anyhow::Result<ExitCode> {
-    let folder = DataFolder::new(&data.folder);
-    folder.prepare()?;
-    let config = folder.config(data.config.as_deref())?;
-    let input = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let bar = bar(printer);
-    let cache = config.store.cache_mib << 20;
-    let progress = |count| bar.set_position(count);
-    let restored = backup::restore(
-        BufReader::new(input),
-        &folder.store(),
-        cache,
-        NewEpoch { salt: rand::random(), skip: lost },
-        progress,
-    )?;
-    bar.finish_and_clear();
-    let result = json!({ "data": folder.path(), "entries": restored.records });
-    printer.print(&result, || {
-        format!("Restored {} entries into {}.", restored.records, folder.path().display())
-    });
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Runs an operation: in the node that serves the data folder, or else here.
 fn run(data: &Data, operation: &Operation, printer: Printer) -> anyhow::Result<Value> {
+    run_into(data, operation, printer, std::io::sink())
+}
+
+/// As [`run`]; what the operation writes goes to `output`.
+fn run_into(
+    data: &Data,
+    operation: &Operation,
+    printer: Printer,
+    output: impl Write + Send,
+) -> anyhow::Result<Value> {
     let folder = DataFolder::new(&data.folder);
     if !folder.store().exists() {
         bail!("{} holds no data; `entente serve` makes it", folder.path().display());
     }
-    run_at(&folder, data, operation, printer)
+    run_at(&folder, data, operation, printer, output)
 }
 
-/// As [`run`], where the data may still have to be made.
+/// As [`run_into`], where the data may still have to be made.
 fn run_at(
     folder: &DataFolder,
     data: &Data,
     operation: &Operation,
     printer: Printer,
+    mut output: impl Write + Send,
 ) -> anyhow::Result<Value> {
-    let bar = bar(printer);
-    let mut progress = |count| bar.set_position(count);
+    let bar = progress::bar(printer, "entries");
+    let mut progress = |done| progress::show(&bar, done);
+    let mut told = Told { progress: &mut progress, output: &mut output };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let socket = folder.control_socket();
-    let asked = control::ask(&socket, operation, &mut progress);
+    let asked = control::ask(&socket, operation, &mut told);
     if let Some(result) = runtime.block_on(asked)? {
         bar.finish_and_clear();
         return Ok(result);
     }
-    let config: Config = folder.config(data.config.as_deref())?;
+    let config: Config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
     let store = open_store(folder, &config)
         .context("no node answers on the control socket, and the data cannot be opened")?;
     let result = runtime.block_on(async {
         let settings = settings(folder, &config, config.federation.domain()?);
         let services = Services::new(store.clone(), settings, Environment::system());
         let ca = config.federation.ca.clone();
-        let node = Node { services, federation: None, ca };
-        operation.clone().run(&node, &mut progress).await
+        let node = Node { services, federation: None, ca, api: None };
+        operation.clone().run(&node, &mut told).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
@@ -227,24 +179,11 @@ fn run_at(
     result
 }
 
-/// A counter on a terminal; nothing where nobody looks.
-pub(crate) fn bar(printer: Printer) -> ProgressBar {
-    if printer.json {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {human_pos} entries, {per_sec}, {elapsed}");
-    let bar = ProgressBar::new_spinner();
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-}
-
 /// `version`.
-pub(crate) fn version(printer: Printer) -> ExitCode {
+pub(crate) fn version(printer: Printer) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     printer.print(&json!({ "version": version, "schema": store::schema::VERSION }), || {
         format!("entente {version}")
-    });
-    ExitCode::SUCCESS
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

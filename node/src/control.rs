@@ -1,9 +1,11 @@
 //! The control socket: how a command reaches the node that serves a data folder.
 //!
 //! A Unix socket in the data folder, for the owner only. A command sends one operation as a line of
-//! JSON and gets lines of JSON back: progress, and at the end the result.
+//! JSON and gets lines of JSON back: progress, and at the end the result. What an operation writes
+//! comes in pieces, each behind a line that says how long it is.
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -15,7 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::operation::{Node, Operation, Progress};
+use crate::operation::{Node, Operation, Told};
+use crate::progress::Done;
 
 /// Longest line of a command.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
@@ -23,9 +26,38 @@ const MAX_LINE_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    Progress(u64),
+    Progress(Done),
+    /// So many bytes follow.
+    Output(usize),
     Done(Value),
     Failed(String),
+}
+
+/// Pieces of output that wait for a command to take them.
+const WAITING_PIECES: usize = 16;
+/// Largest piece of output.
+const MAX_PIECE_BYTES: usize = 256 * 1024;
+
+/// What is on its way to a command.
+enum Said {
+    Line(Line),
+    Output(Vec<u8>),
+}
+
+/// Output of an operation, in pieces; in a thread that may block.
+struct Pieces(mpsc::Sender<Said>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = bytes.get(..MAX_PIECE_BYTES).unwrap_or(bytes);
+        let sent = self.0.blocking_send(Said::Output(piece.to_vec()));
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Listens on `socket`; inside a runtime.
@@ -74,22 +106,29 @@ async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
     let mut line = String::new();
     BufReader::new(read).take(MAX_LINE_BYTES).read_line(&mut line).await?;
     let operation: Operation = serde_json::from_str(&line)?;
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut said) = mpsc::channel(WAITING_PIECES);
     let run = tokio::spawn(async move {
-        let done = tell.clone();
-        let mut progress = move |count| {
-            let _ = tell.send(Line::Progress(count));
+        // Progress is told to whoever keeps up.
+        let mut progress = |done| {
+            let _ = tell.try_send(Said::Line(Line::Progress(done)));
         };
-        let outcome = operation.run(&node, &mut progress).await;
-        let _ = done.send(match outcome {
+        let mut output = Pieces(tell.clone());
+        let mut told = Told { progress: &mut progress, output: &mut output };
+        let line = match operation.run(&node, &mut told).await {
             Ok(result) => Line::Done(result),
             Err(error) => Line::Failed(format!("{error:#}")),
-        });
+        };
+        let _ = tell.send(Said::Line(line)).await;
     });
-    while let Some(line) = told.recv().await {
+    while let Some(said) = said.recv().await {
+        let (line, output) = match said {
+            Said::Line(line) => (line, Vec::new()),
+            Said::Output(output) => (Line::Output(output.len()), output),
+        };
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         write.write_all(&text).await?;
+        write.write_all(&output).await?;
     }
     Ok(run.await?)
 }
@@ -98,19 +137,29 @@ async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
 pub(crate) async fn ask(
     socket: &Path,
     operation: &Operation,
-    progress: Progress<'_>,
+    told: &mut Told<'_>,
 ) -> anyhow::Result<Option<Value>> {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(None) };
     let mut text = serde_json::to_vec(operation)?;
     text.push(b'\n');
     stream.write_all(&text).await?;
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(line) = lines.next_line().await? {
+    let mut stream = BufReader::new(stream);
+    let (mut line, mut output) = (String::new(), Vec::new());
+    while stream.read_line(&mut line).await? != 0 {
         match serde_json::from_str(&line)? {
-            Line::Progress(count) => progress(count),
-            Line::Done(result) => return Ok(Some(result)),
+            Line::Progress(done) => (told.progress)(done),
+            Line::Output(bytes) => {
+                output.resize(bytes, 0);
+                stream.read_exact(&mut output).await?;
+                told.output.write_all(&output).context("cannot write to standard output")?;
+            }
+            Line::Done(result) => {
+                told.output.flush().context("cannot write to standard output")?;
+                return Ok(Some(result));
+            }
             Line::Failed(error) => bail!(error),
         }
+        line.clear();
     }
     bail!("the node ended before it was done")
 }

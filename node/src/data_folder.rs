@@ -6,10 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use federation::Domain;
 use federation::identity::Identity;
 use services::Environment;
 
-use crate::config::{self, Config};
+use crate::config::{self, Checks, Config, Given, Sources};
 
 /// A data folder.
 #[derive(Debug, Clone)]
@@ -68,6 +69,16 @@ impl DataFolder {
         Identity::read(&text).with_context(|| format!("identity in {}", file.display()))
     }
 
+    /// The keys of this node, which speak for `domain` from now on.
+    pub(crate) fn identity_of(&self, domain: &Domain) -> anyhow::Result<Identity> {
+        let mut identity = self.identity()?;
+        if identity.domain().as_ref() != Some(domain) {
+            identity.speak_for(domain);
+            self.replace_identity(&identity)?;
+        }
+        Ok(identity)
+    }
+
     /// Writes other keys of this node.
     pub(crate) fn replace_identity(&self, identity: &Identity) -> anyhow::Result<()> {
         write_file(&self.identity_file(), &identity.write()?)?;
@@ -109,20 +120,37 @@ impl DataFolder {
         Ok(())
     }
 
-    /// The configuration in `file`, or else in the folder; the secret is filled in.
-    pub(crate) fn config(&self, file: Option<&Path>) -> anyhow::Result<Config> {
-        let text = match file {
-            Some(file) => fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?,
-            None => read_if_there(&self.config_file())?,
+    /// Checks the configuration in `file`, or else in the folder; what `options` give goes first.
+    /// The secret is filled in, and the domain under which the folder has federated.
+    ///
+    /// # Errors
+    /// [`Problems`](config::Problems): everything that is wrong with it.
+    pub(crate) fn config(
+        &self,
+        file: Option<&Path>,
+        options: &[Given],
+        checks: Checks,
+    ) -> anyhow::Result<Config> {
+        let identity = self.identity_file();
+        let domain = match read_if_there(&identity)? {
+            text if text.is_empty() => None,
+            text => {
+                let read = Identity::read(&text);
+                let read = read.with_context(|| format!("identity in {}", identity.display()))?;
+                read.domain().map(|domain| (domain, identity.as_path()))
+            }
         };
-        let shown = file.map_or_else(|| self.config_file(), Path::to_owned);
-        let mut config = Config::read(&text, |name| std::env::var(name).ok())
-            .with_context(|| format!("configuration in {}", shown.display()))?;
-        if config.auth.secret.is_empty() {
-            read_if_there(&self.secret_file())?.trim().clone_into(&mut config.auth.secret);
-        }
-        Ok(config)
+        let own = self.config_file();
+        let sources = Sources {
+            file: file.unwrap_or(&own),
+            file_named: file.is_some(),
+            variables: std::env::vars_os().collect(),
+            options,
+            secret_file: &self.secret_file(),
+            domain,
+            checks,
+        };
+        Ok(sources.read()?)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Federation>> {
     let Some(domain) = services.settings().domain.clone() else { return Ok(None) };
-    let identity = folder.identity()?;
+    let identity = folder.identity_of(&domain)?;
     let listen = address(&config.federation.listen).await?;
     let (links, incoming) = mpsc::channel(WAITING_LINKS);
     let given = config.federation.addresses.iter();

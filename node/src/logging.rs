@@ -1,17 +1,34 @@
 //! The log.
 
-use tracing_subscriber::EnvFilter;
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::Log;
 
-/// Starts logging to standard error.
-pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.level)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if log.format == "json" {
-        subscriber.json().init();
-    } else {
-        subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+/// The log of a node.
+#[derive(Clone)]
+pub(crate) struct Logging(reload::Handle<EnvFilter, Registry>);
+
+impl Logging {
+    /// Starts logging to standard error.
+    pub(crate) fn start(log: &Log) -> anyhow::Result<Self> {
+        let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&log.level)?);
+        let registry = tracing_subscriber::registry().with(filter);
+        // It would complain on standard error that standard error is closed.
+        let lines = fmt::layer().with_writer(stderr).log_internal_errors(false);
+        if log.format == "json" {
+            registry.with(lines.json()).init();
+        } else {
+            registry.with(lines.with_ansi(stderr().is_terminal())).init();
+        }
+        Ok(Self(handle))
     }
-    Ok(())
+
+    /// Logs what another `log.level` says from now on.
+    pub(crate) fn set_level(&self, level: &str) -> anyhow::Result<()> {
+        Ok(self.0.reload(EnvFilter::try_new(level)?)?)
+    }
 }

@@ -1,5 +1,6 @@
 //! The node: command line, configuration, wiring.
 
+mod announce;
 mod check;
 mod cli;
 mod command;
@@ -11,7 +12,10 @@ mod federation;
 mod fetch;
 mod logging;
 mod operation;
+mod printer;
+mod progress;
 mod proof;
+mod reload;
 mod serve;
 
 use std::process::ExitCode;
@@ -19,34 +23,38 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command};
-use command::Printer;
+use printer::Printer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[expect(clippy::print_stderr, reason = "the program's own answer")]
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(code) => code,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
-            eprintln!("entente: {error:#}");
-            ExitCode::FAILURE
+            let json = std::env::args_os().any(|word| word == "--json");
+            return Printer { json }.usage(&error);
         }
-    }
+    };
+    let printer = Printer { json: cli.json };
+    run(cli, printer).unwrap_or_else(|error| printer.failed(&error))
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let (data, printer) = (cli.data, Printer { json: cli.json });
+fn run(cli: Cli, printer: Printer) -> anyhow::Result<ExitCode> {
+    let data = cli.data;
     match cli.command {
-        None => serve::run(&data, &cli.listen),
-        Some(Command::Serve(listen)) => serve::run(&data, &listen),
+        None => serve::run(&data, &cli.listen, printer),
+        Some(Command::Serve(listen)) => serve::run(&data, &listen, printer),
         Some(Command::Init) => command::init(&data, printer),
+        Some(Command::Health) => command::health::run(&data, printer),
         Some(Command::Config(which)) => command::config(&data, &which, printer),
         Some(Command::User(which)) => command::user(&data, which, printer),
         Some(Command::Federation(which)) => command::federation::run_one(&data, which, printer),
         Some(Command::Verify) => command::verify(&data, printer),
-        Some(Command::Backup { file }) => command::backup(&data, &file, printer),
-        Some(Command::Restore { file, lost }) => command::restore(&data, &file, lost, printer),
-        Some(Command::Version) => Ok(command::version(printer)),
+        Some(Command::Backup { file }) => command::backup::write(&data, &file, printer),
+        Some(Command::Restore { file, lost }) => {
+            command::backup::restore(&data, &file, lost, printer)
+        }
+        Some(Command::Version) => command::version(printer),
     }
 }

@@ -1,5 +1,6 @@
 //! Operations on the data of a node, whether it serves or not.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -15,6 +16,7 @@ use services::federation::{LocalOnly, SetGroupSuccessorReq};
 use services::{Caller, Environment, Services};
 use store::schema;
 
+use crate::progress::Done;
 use crate::{check, fetch, proof};
 
 /// An operation.
@@ -24,31 +26,35 @@ pub(crate) enum Operation {
     /// Registers a user.
     UserAdd { id: String, nickname: String, face: String },
     /// Lists users.
-    UserList { skip: usize, limit: usize },
+    UserList { part: Part },
     /// Issues a token.
     UserToken { id: String, platform: i32 },
     /// Checks all data.
     Verify,
     /// Writes all data to a file.
     Backup { file: PathBuf },
+    /// Writes all data to the output.
+    BackupStream,
+    /// Tells where the node that serves has its API.
+    Health,
     /// Tells what the node has done since it started.
     Counters,
     /// Trusts a key for a domain; no peer ID: takes the pin away.
     FederationPin { domain: String, peer_id: Option<String>, addresses: Vec<String> },
     /// Lists the other nodes.
-    FederationPeers,
+    FederationPeers { part: Part },
     /// Looks at everything on the way to another node.
     FederationCheck { domain: String },
     /// Lists the events that wait for another node.
-    FederationQueue { domain: String, limit: usize },
+    FederationQueue { domain: String, part: Part },
     /// Lists the events of other nodes that were put aside.
-    QuarantineList,
+    QuarantineList { part: Part },
     /// Applies those of a node again.
     QuarantineRetry { domain: String },
     /// Forgets those of a node.
     QuarantineDrop { domain: String },
     /// Lists the proofs that the home of a group has shown two histories.
-    ProofList,
+    ProofList { part: Part },
     /// One of them, encoded.
     ProofShow { group: String },
     /// Forgets one.
@@ -58,13 +64,41 @@ pub(crate) enum Operation {
     /// Says which node may take a group over; no domain: none.
     GroupSuccessor { group: String, domain: Option<String> },
     /// Lists the users and groups that have nothing to do with other nodes.
-    LocalOnlyList,
+    LocalOnlyList { part: Part },
     /// Says of one whether it has.
     LocalOnlySet { group: bool, id: String, on: bool },
     /// Makes another node the home of a group of this one.
     GroupMove { group: String, domain: String },
     /// Makes this node the home of a group whose home is lost.
     GroupTakeOver { group: String, without: Vec<String> },
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Part {
+    /// Entries before it.
+    pub(crate) skip: usize,
+    /// Entries in it, at most.
+    pub(crate) limit: usize,
+}
+
+impl Part {
+    /// The entries in it, as JSON, and how many there are in all.
+    fn of<T, E>(
+        self,
+        entries: impl Iterator<Item = Result<T, E>>,
+        shown: impl Fn(T) -> Value,
+    ) -> Result<(Vec<Value>, usize), E> {
+        let (mut part, mut total) = (Vec::new(), 0);
+        for entry in entries {
+            let entry = entry?;
+            if total >= self.skip && part.len() < self.limit {
+                part.push(shown(entry));
+            }
+            total += 1;
+        }
+        Ok((part, total))
+    }
 }
 
 /// What operations work on: the rules, and the federation where the node serves and has a domain.
@@ -74,6 +108,8 @@ pub(crate) struct Node {
     pub(crate) federation: Option<Federation>,
     /// Authorities for the HTTPS of other domains, in PEM; empty: the system's.
     pub(crate) ca: PathBuf,
+    /// Where the node reaches its own API, if it serves.
+    pub(crate) api: Option<String>,
 }
 
 /// A kind of event in words.
@@ -87,12 +123,17 @@ fn kind_name(kind: u32) -> String {
     }
 }
 
-/// Told about how much is done.
-pub(crate) type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
+/// What hears of an operation while it runs.
+pub(crate) struct Told<'a> {
+    /// Hears how much is done.
+    pub(crate) progress: &'a mut (dyn FnMut(Done) + Send),
+    /// Gets what the operation writes.
+    pub(crate) output: &'a mut (dyn Write + Send),
+}
 
 impl Operation {
     /// Runs the operation and returns its result.
-    pub(crate) async fn run(self, node: &Node, progress: Progress<'_>) -> anyhow::Result<Value> {
+    pub(crate) async fn run(self, node: &Node, told: &mut Told<'_>) -> anyhow::Result<Value> {
         let services = &node.services;
         let Some(admin) = services.settings().admin_users.first() else {
             bail!("no app admin is configured");
@@ -109,10 +150,11 @@ impl Operation {
                 services.user_register(&caller, UserRegisterReq { users: vec![user] }).await?;
                 Ok(json!({ "userID": id, "nickname": nickname }))
             }
-            Self::UserList { skip, limit } => {
+            Self::UserList { part } => {
                 let view = services.store().view();
                 let mut users = Vec::new();
-                for row in schema::USER_ORDER.scan(&view, ()).skip(skip).take(limit) {
+                let order = schema::USER_ORDER.scan(&view, ());
+                for row in order.skip(part.skip).take(part.limit) {
                     let ((_, id), _) = row?;
                     if let Some(user) = schema::USERS.get(&view, &id)? {
                         users.push(json!({
@@ -122,7 +164,8 @@ impl Operation {
                         }));
                     }
                 }
-                Ok(json!({ "users": users }))
+                let total = schema::COUNTERS.get(&view, schema::counter::USERS)?;
+                Ok(json!({ "users": users, "total": total.unwrap_or_default().value }))
             }
             Self::UserToken { id, platform } => {
                 let request = GetUserTokenReq { user_id: id, platform_id: platform };
@@ -132,6 +175,7 @@ impl Operation {
                     "expireTimeSeconds": issued.expire_time_seconds,
                 }))
             }
+            Self::Health => Ok(json!({ "api": node.api })),
             Self::Counters => Ok(json!({
                 "commits": services.store().commits(),
                 "connections": services.hub().len(),
@@ -151,7 +195,7 @@ impl Operation {
                     "addresses": addresses,
                 }))
             }
-            Self::FederationPeers => {
+            Self::FederationPeers { part } => {
                 let peers = match &node.federation {
                     Some(federation) => federation.peers()?,
                     None => {
@@ -160,7 +204,9 @@ impl Operation {
                         federation::stored_peers(services.store(), own, now_ms)?
                     }
                 };
-                Ok(json!({ "peers": peers }))
+                let total = peers.len();
+                let peers: Vec<_> = peers.into_iter().skip(part.skip).take(part.limit).collect();
+                Ok(json!({ "peers": peers, "total": total }))
             }
             Self::FederationCheck { domain } => {
                 let now_ms = Environment::system().clock.now_ms();
@@ -168,10 +214,11 @@ impl Operation {
                 let found = check::check(node, &domain.parse()?, &fetch, now_ms).await?;
                 Ok(json!({ "domain": domain, "findings": found }))
             }
-            Self::FederationQueue { domain, limit } => {
+            Self::FederationQueue { domain, part } => {
                 let view = services.store().view();
                 let mut events = Vec::new();
-                for row in store::outbox::queued(&view, &domain, 0).take(limit) {
+                let queued = store::outbox::queued(&view, &domain, 0);
+                for row in queued.skip(part.skip).take(part.limit) {
                     let (seq, event) = row?;
                     events.push(json!({
                         "seq": seq,
@@ -180,23 +227,22 @@ impl Operation {
                     }));
                 }
                 let head = store::outbox::head(&view, &domain)?;
-                Ok(json!({ "queued": head.last - head.acknowledged, "events": events }))
+                Ok(json!({ "total": head.last - head.acknowledged, "events": events }))
             }
-            Self::QuarantineList => {
+            Self::QuarantineList { part } => {
                 let view = services.store().view();
-                let mut events = Vec::new();
-                for row in schema::QUARANTINE.scan(&view, ()) {
-                    let ((domain, epoch, seq), event) = row?;
-                    events.push(json!({
+                let aside = schema::QUARANTINE.scan(&view, ());
+                let (events, total) = part.of(aside, |((domain, epoch, seq), event)| {
+                    json!({
                         "domain": domain,
                         "epoch": epoch,
                         "seq": seq,
                         "kind": kind_name(event.kind),
                         "received": event.received,
                         "reason": event.reason,
-                    }));
-                }
-                Ok(json!({ "events": events }))
+                    })
+                })?;
+                Ok(json!({ "events": events, "total": total }))
             }
             Self::QuarantineRetry { domain } => {
                 let (done, left) = services.retry_quarantined(&domain.parse()?).await?;
@@ -206,14 +252,13 @@ impl Operation {
                 let dropped = services.drop_quarantined(&domain.parse()?).await?;
                 Ok(json!({ "dropped": dropped }))
             }
-            Self::ProofList => {
+            Self::ProofList { part } => {
                 let view = services.store().view();
-                let mut proofs = Vec::new();
-                for row in schema::PROOFS.scan(&view, ()) {
-                    let (group, proof) = row?;
-                    proofs.push(proof::describe(&group, &proof));
-                }
-                Ok(json!({ "proofs": proofs }))
+                let (proofs, total) = part
+                    .of(schema::PROOFS.scan(&view, ()), |(group, proof)| {
+                        proof::describe(&group, &proof)
+                    })?;
+                Ok(json!({ "proofs": proofs, "total": total }))
             }
             Self::ProofShow { group } => {
                 let proof = schema::PROOFS.get(&services.store().view(), &group)?;
@@ -239,11 +284,11 @@ impl Operation {
                 services.set_group_successor(&caller, request).await?;
                 Ok(json!({ "group": group, "successor": domain }))
             }
-            Self::LocalOnlyList => {
-                let listed = services.local_only()?.into_iter();
-                let listed: Vec<Value> =
-                    listed.map(|(kind, id)| json!({ "kind": kind, "id": id })).collect();
-                Ok(json!({ "local_only": listed }))
+            Self::LocalOnlyList { part } => {
+                let listed = services.local_only()?.into_iter().map(anyhow::Ok);
+                let (listed, total) =
+                    part.of(listed, |(kind, id)| json!({ "kind": kind, "id": id }))?;
+                Ok(json!({ "local_only": listed, "total": total }))
             }
             Self::LocalOnlySet { group, id, on } => {
                 let what = if group { LocalOnly::Group } else { LocalOnly::User };
@@ -267,7 +312,8 @@ impl Operation {
                 }))
             }
             Self::Verify => tokio::task::block_in_place(|| {
-                let report = store::verify::verify(&services.store().view(), progress)?;
+                let view = services.store().view();
+                let report = store::verify::verify(&view, |done| (told.progress)((done, 0)))?;
                 Ok(json!({
                     "clean": report.is_clean(),
                     "entries": report.records,
@@ -276,8 +322,16 @@ impl Operation {
                 }))
             }),
             Self::Backup { file } => tokio::task::block_in_place(|| {
-                let written = store::backup::write_file(services.store().view(), &file, progress)?;
+                let view = services.store().view();
+                let written =
+                    store::backup::write_file(view, &file, |done| (told.progress)((done, 0)))?;
                 Ok(json!({ "file": file, "entries": written.records }))
+            }),
+            Self::BackupStream => tokio::task::block_in_place(|| {
+                let Told { progress, output } = told;
+                let view = services.store().view();
+                let written = store::backup::write(view, output, |done| progress((done, 0)))?;
+                Ok(json!({ "entries": written.records }))
             }),
         }
     }

@@ -11,6 +11,8 @@ use proto::federation::EquivocationProof;
 use serde_json::{Value, json};
 use services::federation::proof::{Proven, check};
 
+/// In place of a file: standard input.
+const STANDARD: &str = "-";
 /// Largest proof in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -31,7 +33,12 @@ pub(crate) fn describe(group: &str, proof: &EquivocationProof) -> Value {
 /// of the home: by the one named, else by keys of the node document that the proof brings.
 pub(crate) fn check_file(file: &Path, peer: Option<&str>) -> anyhow::Result<Value> {
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).with_context(|| format!("cannot read {file:?}"))?;
+    let opened: Box<dyn std::io::Read> = if file.as_os_str() == STANDARD {
+        Box::new(std::io::stdin())
+    } else {
+        let opened = std::fs::File::open(file);
+        Box::new(opened.with_context(|| format!("cannot read {}", file.display()))?)
+    };
     opened.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         bail!("it is no proof: too large");

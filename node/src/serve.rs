@@ -1,13 +1,13 @@
 //! Running the node.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::federation::{Domain, Federation};
+use ::federation::Domain;
 use anyhow::Context as _;
-use client_api::{Gateway, GatewayLimits, RestOptions};
+use client_api::{Certificate, Gateway, GatewayLimits, RestOptions, Tls};
 use hyper_util::service::TowerToHyperService;
 use services::hub::QueueLimits;
 use services::{Environment, Services, Settings};
@@ -17,14 +17,17 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::announce;
 use crate::cli::{Data, Listen};
-use crate::config::Config;
+use crate::config::{Checks, Config};
 use crate::control;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
 use crate::federation;
-use crate::logging;
+use crate::logging::Logging;
 use crate::operation::Node;
+use crate::printer::Printer;
+use crate::reload::{self, Reload};
 
 /// Time a stopping node gives to what is under way.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -36,23 +39,14 @@ const HANDSHAKE_IDLE: Duration = Duration::from_secs(10);
 const DEDUPE_MESSAGES: usize = 1_000;
 
 /// Runs the node until it is told to stop.
-pub(crate) fn run(data: &Data, addresses: &Listen) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(data: &Data, listen: &Listen, printer: Printer) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::new(&data.folder);
+    let read = || folder.config(data.config.as_deref(), &listen.given(), Checks::All);
+    // Nothing is made for a configuration that is wrong.
+    read()?;
     let first = folder.prepare()?;
-    let mut config = folder.config(data.config.as_deref())?;
-    if let Some(address) = &addresses.api {
-        config.api.listen.clone_from(address);
-    }
-    if let Some(address) = &addresses.ws {
-        config.ws.listen.clone_from(address);
-    }
-    if let Some(domain) = &addresses.domain {
-        config.federation.domain.clone_from(domain);
-    }
-    if let Some(address) = &addresses.federation {
-        config.federation.listen.clone_from(address);
-    }
-    logging::start(&config.log)?;
+    let config = read()?;
+    let logging = Logging::start(&config.log)?;
     let files = descriptors::raise_limit();
     let connections =
         Connections::within(files, config.api.max_connections, config.ws.max_connections);
@@ -61,10 +55,24 @@ pub(crate) fn run(data: &Data, addresses: &Listen) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let store = open_store(&folder, &config)?;
-    let outcome = runtime.block_on(serve(&folder, &config, connections, store.clone(), first));
+    let start = Start { folder, data, listen, config, connections, logging, first, printer };
+    let outcome = runtime.block_on(serve(start, store.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// What a node starts with.
+struct Start<'a> {
+    folder: DataFolder,
+    data: &'a Data,
+    listen: &'a Listen,
+    config: Config,
+    connections: Connections,
+    logging: Logging,
+    /// The data folder was just made.
+    first: bool,
+    printer: Printer,
 }
 
 /// Opens the database of a data folder.
@@ -121,14 +129,11 @@ fn assumed_url(config: &Config, address: SocketAddr) -> String {
     }
 }
 
-async fn serve(
-    folder: &DataFolder,
-    config: &Config,
-    connections: Connections,
-    store: Store,
-    first: bool,
-) -> anyhow::Result<()> {
+async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
+    let Start { folder, data, listen: given, config, connections, logging, first, printer } = start;
+    let (folder, config) = (&folder, &config);
     let asked_to_stop = asked_to_stop()?;
+    let hangups = reload::hangups()?;
     let environment = Environment::system();
     let domain = config.federation.domain()?;
     let api = listen("api.listen", &config.api.listen).await?;
@@ -143,16 +148,16 @@ async fn serve(
     let federation = federation::start(folder, config, &services, &environment, &stop).await?;
     let guesses = client_api::Guesses::default();
     let proxies = client_api::Proxies::at(&config.api.trusted_proxies)?;
-    let port = |certificate: &Path, key: &Path, max_connections, idle| -> anyhow::Result<_> {
-        let tls = if certificate.as_os_str().is_empty() {
-            None
-        } else {
-            Some(client_api::tls_acceptor(certificate, key)?)
-        };
-        let (proxies, guesses, stop) = (proxies.clone(), guesses.clone(), stop.clone());
-        Ok(client_api::Listen { tls, max_connections, idle, proxies, guesses, stop })
+    let api_tls = tls(&config.api.tls_certificate, &config.api.tls_key)?;
+    let ws_tls = tls(&config.ws.tls_certificate, &config.ws.tls_key)?;
+    let port = |tls: &Option<Tls>, max_connections, idle| client_api::Listen {
+        tls: tls.clone(),
+        max_connections,
+        idle,
+        proxies: proxies.clone(),
+        guesses: guesses.clone(),
+        stop: stop.clone(),
     };
-    let (tls, key) = (&config.api.tls_certificate, &config.api.tls_key);
     let rest = client_api::router(
         services.clone(),
         &RestOptions {
@@ -163,7 +168,7 @@ async fn serve(
     let idle = Duration::from_secs(config.api.idle_seconds);
     let rest = client_api::serve(
         api,
-        port(tls, key, connections.api, idle)?,
+        port(&api_tls, connections.api, idle),
         TowerToHyperService::new(rest),
     );
     let limits = GatewayLimits {
@@ -177,10 +182,9 @@ async fn serve(
         max_sends: config.ws.max_sends,
     };
     let gateway = Gateway::new(services.clone(), limits, stop.clone());
-    let (tls, key) = (&config.ws.tls_certificate, &config.ws.tls_key);
     // Half-open handshakes get room of their own beside those who are logged in.
     let room = connections.ws.saturating_add(connections.handshakes);
-    let sockets = client_api::serve(ws, port(tls, key, room, HANDSHAKE_IDLE)?, gateway.clone());
+    let sockets = client_api::serve(ws, port(&ws_tls, room, HANDSHAKE_IDLE), gateway.clone());
     // Before anybody can see that the node serves: commands find it from then on.
     let socket = folder.control_socket();
     let commands = control::listen(&socket);
@@ -188,7 +192,8 @@ async fn serve(
     tokio::spawn(tidy(services.clone(), stop.clone()));
     let control = tokio::spawn({
         let ca = config.federation.ca.clone();
-        let node = Node { services, federation: federation.clone(), ca };
+        let api = Some(own_url(config, api_address));
+        let node = Node { services, federation: federation.clone(), ca, api };
         let stop = stop.clone();
         async move {
             let served = match commands {
@@ -200,7 +205,20 @@ async fn serve(
             }
         }
     });
-    announce(folder, config, &api_address.to_string(), &ws_address.to_string(), &federation, first);
+    let reload = Reload {
+        folder: folder.clone(),
+        data: data.clone(),
+        listen: given.clone(),
+        logging,
+        started: config.clone(),
+        api: api_tls,
+        ws: ws_tls,
+    };
+    tokio::spawn(reload.run(hangups, stop.clone()));
+    let addresses = (api_address, ws_address);
+    if let Err(error) = announce(folder, config, addresses, federation.as_ref(), first, printer) {
+        tracing::warn!(error = format!("{error:#}"), "nobody is told that the node serves");
+    }
     asked_to_stop.await?;
     tracing::info!("stopping");
     stop.cancel();
@@ -213,6 +231,26 @@ async fn serve(
         tracing::warn!("some connections did not end in time");
     }
     Ok(())
+}
+
+/// Where the node reaches its own API.
+fn own_url(config: &Config, mut address: SocketAddr) -> String {
+    let scheme = if config.api.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("{scheme}://{address}/")
+}
+
+/// TLS with a certificate, if one is named.
+fn tls(certificate: &Path, key: &Path) -> anyhow::Result<Option<Tls>> {
+    if certificate.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Tls::new(Certificate::read(certificate, key)?)))
 }
 
 /// Removes what has become old or is left behind, at the start and then now and again.
@@ -264,35 +302,4 @@ fn asked_to_stop() -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + 
         }
         Ok(())
     })
-}
-
-#[expect(clippy::print_stdout, reason = "the program's own answer")]
-fn announce(
-    folder: &DataFolder,
-    config: &Config,
-    api: &str,
-    ws: &str,
-    federation: &Option<Federation>,
-    first: bool,
-) {
-    let scheme = |certificate: &Path, plain: &'static str, tls: &'static str| {
-        if certificate.as_os_str().is_empty() { plain } else { tls }
-    };
-    println!("Entente {} is ready.", env!("CARGO_PKG_VERSION"));
-    println!("  REST API   {}://{api}", scheme(&config.api.tls_certificate, "http", "https"));
-    println!("  WebSocket  {}://{ws}", scheme(&config.ws.tls_certificate, "ws", "wss"));
-    if let Some(federation) = federation {
-        let addresses = federation.addresses().join(" ");
-        println!("  Federation {} at {addresses}", federation.domain());
-    }
-    println!("  Data       {}", folder.path().display());
-    if first {
-        println!();
-        println!("First start: made the data folder, its config and its secret.");
-        println!("  Config     {}", folder.config_file().display());
-        println!("  Secret     {}", folder.secret_file().display());
-        println!(
-            "Next: point an OpenIM SDK at the two addresses; README.md shows a first message."
-        );
-    }
 }

@@ -130,9 +130,124 @@ async fn the_configuration_is_shown_and_checked() -> Result {
     let shown = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(shown.contains("admin_users") && !shown.contains("openIM123"), "{shown}");
     std::fs::write(node.data().join("config.toml"), "[ws]\nlisten_at = 1\n")?;
-    assert_eq!(run(&node, &["config", "check"]).await?.status.code(), Some(1));
+    assert_eq!(run(&node, &["config", "check"]).await?.status.code(), Some(2));
     assert_eq!(run(&node, &["no-such-command"]).await?.status.code(), Some(2));
     let version = json(&node, &["version"]).await?;
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_json_where_results_are() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    for (words, code) in [
+        (&["user", "add", "imAdmin"][..], 1),
+        (&["backup", "/no/such/folder/file"], 1),
+        (&["restore", "/no/such/file"], 1),
+        (&["federation", "check", "Not A Domain"], 1),
+        (&["user", "token", "imAdmin", "--platform", "99"], 2),
+        (&["no-such-command"], 2),
+        (&["serve", "--api", "nonsense"], 2),
+    ] {
+        let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
+        let output = run(&node, &words).await?;
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{words:?}: {output:?}");
+        let error: Value = serde_json::from_slice(&output.stderr)?;
+        assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()), "{words:?}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_says_at_its_start_is_json_too() -> Result {
+    let node = Process::builder(PROGRAM).prepare()?;
+    let (api, ws) = (testnet::free_port()?, testnet::free_port()?);
+    let mut command = node.command("serve");
+    command.args(["--json", "--api", &format!("127.0.0.1:{api}")]);
+    command.args(["--ws", &format!("127.0.0.1:{ws}")]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn()?;
+    let out = child.stdout.take().expect("piped");
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(out));
+    let said: Value = serde_json::from_str(&lines.next_line().await?.expect("a line"))?;
+    assert_eq!(said["api"], format!("http://127.0.0.1:{api}"));
+    assert_eq!(said["ws"], format!("ws://127.0.0.1:{ws}"));
+    assert_eq!(said["created"], true);
+
+    let healthy = json(&node, &["health"]).await?;
+    assert_eq!(healthy["healthy"], true);
+    child.kill().await?;
+    let gone = run(&node, &["health"]).await?;
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("no node serves"), "{gone:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_goes_through_a_pipe() -> Result {
+    let mut node = Process::builder(PROGRAM).start().await?;
+    node.admin().await?.users(["alice", "bob"]).await?;
+    let folder = tempfile::tempdir()?;
+    for serving in [true, false] {
+        if !serving {
+            node.stop().await?;
+        }
+        let mut command = node.command("backup");
+        let output = command.args(["-", "--json"]).current_dir(folder.path()).output().await?;
+        assert!(output.status.success(), "{output:?}");
+        let summary: Value = serde_json::from_slice(&output.stderr)?;
+        assert!(output.stdout.starts_with(b"entente backup"), "no backup");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "a file was made");
+
+        let other = Process::builder(PROGRAM).prepare()?;
+        let file = folder.path().join("backup");
+        std::fs::write(&file, &output.stdout)?;
+        let mut restore = other.command("restore");
+        restore.args(["-", "--json"]).stdin(std::fs::File::open(&file)?);
+        let restored = restore.output().await?;
+        assert!(restored.status.success(), "{restored:?}");
+        let restored: Value = serde_json::from_slice(&restored.stdout)?;
+        assert_eq!(restored["entries"], summary["entries"]);
+        assert_eq!(json(&other, &["verify"]).await?["clean"], true);
+        std::fs::remove_file(&file)?;
+
+        // Half a backup must not look like a whole one.
+        let mut command = node.command("backup");
+        let mut child = command
+            .arg("-")
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()?;
+        drop(child.stdout.take());
+        let cut = child.wait_with_output().await?;
+        assert_eq!(cut.status.code(), Some(1), "{cut:?}");
+        assert!(!String::from_utf8_lossy(&cut.stderr).contains("panicked"), "{cut:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_without_an_address_is_not_called_good() -> Result {
+    let node = Process::builder(PROGRAM).argument("--domain").argument("alpha.example");
+    let node = node.argument("--federation").argument("127.0.0.1:0").start().await?;
+    let key = Process::builder(PROGRAM).prepare()?;
+    let key = json(&key, &["federation", "key", "show"]).await?;
+    let peer_id = key["peer_id"].as_str().expect("a peer ID");
+    for pinned in [false, true] {
+        if pinned {
+            let pin =
+                ["federation", "pin", "none.invalid", peer_id, "/ip4/127.0.0.1/udp/9/quic-v1"];
+            json(&node, &pin).await?;
+        }
+        let checked = run(&node, &["federation", "check", "none.invalid"]).await?;
+        assert_eq!(checked.status.code(), Some(1));
+        let text = String::from_utf8(checked.stdout)?;
+        for what in ["DNS", "document"] {
+            let line = text.lines().find(|line| line.split('\t').nth(1) == Some(what));
+            let line = line.unwrap_or_else(|| panic!("nothing of {what}: {text}"));
+            let mark = if pinned { "none" } else { "BAD" };
+            assert!(line.starts_with(mark), "{line}");
+        }
+    }
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn a_key_that_does_not_fit_is_refused_at_the_start() -> Result {
         let (child, _, _) = scene.serve()?;
         let output = timeout(DEADLINE, child.wait_with_output()).await??;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("key.pem"), "{said}");
     }
     Ok(())

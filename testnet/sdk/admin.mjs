@@ -1,7 +1,7 @@
 // The admin's side of a suite: registering users and issuing tokens over the REST API.
 
-export const api = process.env.ENTENTE_API ?? 'http://127.0.0.1:10002';
-export const ws = process.env.ENTENTE_WS ?? 'ws://127.0.0.1:10001';
+export const api = process.env.TESTNET_API ?? 'http://127.0.0.1:10002';
+export const ws = process.env.TESTNET_WS ?? 'ws://127.0.0.1:10001';
 const secret = process.env.ENTENTE_AUTH_SECRET ?? 'openIM123';
 
 let operation = 0;

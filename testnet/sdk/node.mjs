@@ -7,9 +7,9 @@ import { promisify } from 'node:util';
 import { api, ws } from './admin.mjs';
 
 const run = promisify(execFile);
-const { ENTENTE_BIN: program, ENTENTE_DATA: data, ENTENTE_LOG: log } = process.env;
+const { TESTNET_BIN: program, TESTNET_DATA: data, TESTNET_LOG: log } = process.env;
 const file = `${data}.backup`;
-let pid = Number(process.env.ENTENTE_PID);
+let pid = Number(process.env.TESTNET_PID);
 
 /** Writes a backup while the node serves. */
 export async function backUp() {

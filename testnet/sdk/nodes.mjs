@@ -4,7 +4,7 @@ import { openSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Name, addresses, command line and process of each node, by name. */
-const nodes = new Map(JSON.parse(process.env.ENTENTE_NODES ?? '[]').map((node) => [node.name, node]));
+const nodes = new Map(JSON.parse(process.env.TESTNET_NODES ?? '[]').map((node) => [node.name, node]));
 
 /** Addresses of a node. */
 export const home = (name) => ({ api: nodes.get(name).api, ws: nodes.get(name).ws });

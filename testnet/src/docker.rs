@@ -80,6 +80,7 @@ struct Docker {
 
 impl Docker {
     async fn start() -> Result<Self> {
+        let compose = compose().await?;
         let mut daemon = None;
         if !succeeds("docker", &["info"]).await {
             let log = std::fs::File::create(std::env::temp_dir().join("dockerd.log"))?;
@@ -92,12 +93,8 @@ impl Docker {
             daemon = Some(started);
             within("dockerd starts", async || Ok(succeeds("docker", &["info"]).await)).await?;
         }
-        let compose = if succeeds("docker", &["compose", "version"]).await {
-            vec!["docker", "compose"]
-        } else {
-            vec!["docker-compose"]
-        };
         let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("data"))?;
         std::fs::write(folder.path().join("Dockerfile"), DOCKERFILE)?;
         std::fs::write(folder.path().join("compose.yaml"), COMPOSE)?;
         Ok(Self { folder, compose, _daemon: daemon })
@@ -127,8 +124,14 @@ impl Docker {
     async fn command(&self, name: &str, words: &[&str]) -> Result<Value> {
         let mut all = vec!["run", "--rm", "-T", name];
         all.extend(words);
-        all.extend(["--json", "--data", "/data"]);
+        all.push("--json");
         Ok(serde_json::from_str(&self.compose(&all).await?)?)
+    }
+
+    /// What a command of the program prints in the container of an organisation that runs.
+    async fn inside(&self, name: &str, words: &[&str]) -> Result<String> {
+        let node = self.container(name).await?;
+        said("docker", &[&["exec", &node, "entente"], words].concat()).await
     }
 
     #[expect(clippy::print_stdout, reason = "the program's own answer")]
@@ -152,6 +155,18 @@ impl Docker {
             users.push(user(at).await?);
         }
         step("the nodes run");
+        for name in NAMES {
+            let users = self.inside(name, &["user", "list"]).await?;
+            ensure!(users.lines().any(|line| line.starts_with("u\t")), "{name}: {users}");
+            let node = self.container(name).await?;
+            within("a node is healthy", async || {
+                let words = ["inspect", "--format", "{{.State.Health.Status}} {{.Config.User}}"];
+                let state = said("docker", &[&words[..], &[&node]].concat()).await?;
+                Ok(state.trim() == "healthy 10001:10001")
+            })
+            .await?;
+        }
+        step("commands work in the containers, which are healthy and not root");
         for (from, to) in [(0, 1), (1, 2), (2, 0)] {
             chat(&users, from, to).await?;
         }
@@ -181,6 +196,21 @@ impl Docker {
     async fn container(&self, name: &str) -> Result<String> {
         Ok(self.compose(&["ps", "-q", name]).await?.trim().to_owned())
     }
+}
+
+/// How Compose is called.
+async fn compose() -> Result<Vec<&'static str>> {
+    for words in [vec!["docker", "compose"], vec!["docker-compose"]] {
+        let mut all = words[1..].to_vec();
+        all.push("version");
+        if succeeds(words[0], &all).await {
+            return Ok(words);
+        }
+    }
+    bail!(
+        "neither `docker compose` nor `docker-compose` is there; on Debian: \
+         apt-get install docker.io docker-compose"
+    )
 }
 
 fn domain(name: &str) -> String {

@@ -148,17 +148,7 @@ pub(super) struct Paths {
 impl Paths {
     /// Checks the relays and the addresses.
     pub(super) fn new(reach: &Reach) -> Result<Self, FederationError> {
-        let relays = reach.relays.iter().map(|relay| {
-            let refused = |reason: &str| FederationError::Address {
-                address: relay.clone(),
-                reason: reason.into(),
-            };
-            let address: Multiaddr = relay.parse().map_err(|_| refused("it is no multiaddr"))?;
-            match address.iter().last() {
-                Some(Protocol::P2p(_)) => Ok(address.with(Protocol::P2pCircuit)),
-                _ => Err(refused("it does not end with the peer ID of the relay")),
-            }
-        });
+        let relays = reach.relays.iter().map(|relay| peer_id::through_relay(relay));
         Ok(Self {
             relays: relays.collect::<Result<_, _>>()?,
             listeners: HashMap::new(),

@@ -34,7 +34,7 @@ pub(crate) const NEVER_MS: i64 = -62_135_596_800_000;
 const USERS: &str = "users";
 
 /// The ID of a new user.
-pub(crate) fn check_user_id(user_id: &str) -> Result<()> {
+pub fn check_user_id(user_id: &str) -> Result<()> {
     check_new_id("userID", user_id, &['_'])
 }
 

@@ -10,13 +10,16 @@ use federation::peer_id;
 use serde_json::{Value, json};
 use services::Environment;
 
-use super::{Printer, rows, run, run_at, text};
+use super::backup::STANDARD;
+use super::{list, rows, run, run_at, text};
 use crate::cli::{
     Data, FederationCommand, GroupCommand, KeyCommand, LocalOnlyCommand, LocalOnlyWhich,
     ProofCommand, QuarantineCommand,
 };
+use crate::config::Checks;
 use crate::data_folder::DataFolder;
 use crate::operation::Operation;
+use crate::printer::Printer;
 use crate::proof;
 
 /// How long a key holds after it was rotated, in milliseconds.
@@ -37,16 +40,16 @@ fn run_group(data: &Data, command: GroupCommand, printer: Printer) -> anyhow::Re
                     domain(&result, "home"),
                     domain(&result, "successor")
                 )
-            });
+            })?;
         }
         GroupCommand::Successor { group, domain: named } => {
             let operation = Operation::GroupSuccessor { group, domain: named };
             let result = run(data, &operation, printer)?;
-            printer.print(&result, || format!("Successor: {}.", domain(&result, "successor")));
+            printer.print(&result, || format!("Successor: {}.", domain(&result, "successor")))?;
         }
         GroupCommand::Move { group, domain: to } => {
             let result = run(data, &Operation::GroupMove { group, domain: to }, printer)?;
-            printer.print(&result, || format!("The home is {} now.", domain(&result, "home")));
+            printer.print(&result, || format!("The home is {} now.", domain(&result, "home")))?;
         }
         GroupCommand::TakeOver { group, without } => {
             let result = run(data, &Operation::GroupTakeOver { group, without }, printer)?;
@@ -57,7 +60,7 @@ fn run_group(data: &Data, command: GroupCommand, printer: Printer) -> anyhow::Re
                     "This node is the home now (epoch {epoch}). Asked {asked} nodes; {gathered} \
                      entries came from them."
                 )
-            });
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -66,13 +69,10 @@ fn run_group(data: &Data, command: GroupCommand, printer: Printer) -> anyhow::Re
 /// `federation local-only …`.
 fn run_local_only(data: &Data, command: LocalOnlyCommand, printer: Printer) -> anyhow::Result<()> {
     let (LocalOnlyWhich { id, group }, on) = match command {
-        LocalOnlyCommand::List => {
-            let result = run(data, &Operation::LocalOnlyList, printer)?;
-            printer.print(&result, || {
-                let line = |row: &Value| format!("{}\t{}", text(row, "kind"), text(row, "id"));
-                rows(&result, "local_only").iter().map(line).collect::<Vec<_>>().join("\n")
-            });
-            return Ok(());
+        LocalOnlyCommand::List(page) => {
+            let line = |row: &Value| format!("{}\t{}", text(row, "kind"), text(row, "id"));
+            let operation = |part| Operation::LocalOnlyList { part };
+            return list(data, page, printer, "local_only", operation, line);
         }
         LocalOnlyCommand::Add(which) => (which, true),
         LocalOnlyCommand::Remove(which) => (which, false),
@@ -81,7 +81,7 @@ fn run_local_only(data: &Data, command: LocalOnlyCommand, printer: Printer) -> a
     printer.print(&result, || {
         let how = if on { "stays on this node" } else { "federates" };
         format!("{} {how}.", text(&result, "id"))
-    });
+    })?;
     Ok(())
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn run_one(
             let key = folder.identity()?.public_key();
             let peer_id = peer_id::to_text(&key)?;
             let result = json!({ "peer_id": peer_id, "file": folder.identity_file() });
-            printer.print(&result, || peer_id.clone());
+            printer.print(&result, || peer_id.clone())?;
         }
         FederationCommand::Key(KeyCommand::Rotate) => {
             folder.prepare()?;
@@ -109,7 +109,7 @@ pub(crate) fn run_one(
             let peer_id = peer_id::to_text(&identity.public_key())?;
             printer.print(&json!({ "peer_id": peer_id }), || {
                 format!("{peer_id}\nIt is in use from the next start on.")
-            });
+            })?;
         }
         FederationCommand::Key(KeyCommand::Revoke { peer_id }) => {
             let mut identity = folder.identity()?;
@@ -118,63 +118,56 @@ pub(crate) fn run_one(
             folder.replace_identity(&identity)?;
             printer.print(&json!({ "revoked": peer_id }), || {
                 "Revoked. Others learn it when the node has started again.".to_owned()
-            });
+            })?;
         }
-        FederationCommand::Queue { domain, limit } => {
-            let result = run(data, &Operation::FederationQueue { domain, limit }, printer)?;
-            printer.print(&result, || {
-                let line = |event: &Value| format!("{}\t{}", event["seq"], text(event, "kind"));
-                let mut lines: Vec<String> = rows(&result, "events").iter().map(line).collect();
-                lines.push(format!("{} queued", result["queued"]));
-                lines.join("\n")
-            });
+        FederationCommand::Queue { domain, page } => {
+            let line = |event: &Value| format!("{}\t{}", event["seq"], text(event, "kind"));
+            let operation = |part| Operation::FederationQueue { domain: domain.clone(), part };
+            list(data, page, printer, "events", operation, line)?;
         }
-        FederationCommand::Quarantine(QuarantineCommand::List) => {
-            let result = run(data, &Operation::QuarantineList, printer)?;
-            printer.print(&result, || {
-                let line = |event: &Value| {
-                    let (domain, kind) = (text(event, "domain"), text(event, "kind"));
-                    format!("{domain}\t{}\t{kind}\t{}", event["seq"], text(event, "reason"))
-                };
-                rows(&result, "events").iter().map(line).collect::<Vec<_>>().join("\n")
-            });
+        FederationCommand::Quarantine(QuarantineCommand::List(page)) => {
+            let line = |event: &Value| {
+                let (domain, kind) = (text(event, "domain"), text(event, "kind"));
+                format!("{domain}\t{}\t{kind}\t{}", event["seq"], text(event, "reason"))
+            };
+            list(data, page, printer, "events", |part| Operation::QuarantineList { part }, line)?;
         }
         FederationCommand::Quarantine(QuarantineCommand::Retry { domain }) => {
             let result = run(data, &Operation::QuarantineRetry { domain }, printer)?;
-            printer.print(&result, || format!("{} done, {} left", result["done"], result["left"]));
+            printer
+                .print(&result, || format!("{} done, {} left", result["done"], result["left"]))?;
         }
         FederationCommand::Quarantine(QuarantineCommand::Drop { domain }) => {
             let result = run(data, &Operation::QuarantineDrop { domain }, printer)?;
-            printer.print(&result, || format!("Dropped {}.", result["dropped"]));
+            printer.print(&result, || format!("Dropped {}.", result["dropped"]))?;
         }
         FederationCommand::LocalOnly(command) => run_local_only(data, command, printer)?,
         FederationCommand::Group(command) => return run_group(data, command, printer),
-        FederationCommand::Proof(ProofCommand::List) => {
-            let result = run(data, &Operation::ProofList, printer)?;
-            printer.print(&result, || {
-                let line = |proof: &Value| {
-                    let (first, second) = (&proof["first_seq"], &proof["second_seq"]);
-                    format!(
-                        "{}\tepoch {}\t{first} / {second}",
-                        text(proof, "group"),
-                        proof["epoch"]
-                    )
-                };
-                rows(&result, "proofs").iter().map(line).collect::<Vec<_>>().join("\n")
-            });
+        FederationCommand::Proof(ProofCommand::List(page)) => {
+            let line = |proof: &Value| {
+                let (first, second) = (&proof["first_seq"], &proof["second_seq"]);
+                format!("{}\tepoch {}\t{first} / {second}", text(proof, "group"), proof["epoch"])
+            };
+            list(data, page, printer, "proofs", |part| Operation::ProofList { part }, line)?;
         }
         FederationCommand::Proof(ProofCommand::Export { group, file }) => {
             let result = run(data, &Operation::ProofShow { group }, printer)?;
             let bytes = hex::decode(text(&result, "proof"))?;
+            if file.as_os_str() == STANDARD {
+                let mut out = std::io::stdout().lock();
+                let written = out.write_all(&bytes).and_then(|()| out.flush());
+                written.context("cannot write to standard output")?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let mut new = File::create_new(&file)
                 .with_context(|| format!("cannot create {}", file.display()))?;
             new.write_all(&bytes)?;
             let result = json!({ "file": file, "bytes": bytes.len() });
-            printer.print(&result, || format!("Wrote {}.", file.display()));
+            printer.print(&result, || format!("Wrote {}.", file.display()))?;
         }
         FederationCommand::Proof(ProofCommand::Drop { group }) => {
             let result = run(data, &Operation::ProofDrop { group }, printer)?;
-            printer.print(&result, || format!("Dropped {}.", result["dropped"]));
+            printer.print(&result, || format!("Dropped {}.", result["dropped"]))?;
         }
         FederationCommand::CheckProof { file, peer_id } => {
             let result = proof::check_file(&file, peer_id.as_deref())?;
@@ -190,42 +183,52 @@ pub(crate) fn run_one(
                     result["second_seq"],
                     result["epoch"],
                 )
-            });
+            })?;
         }
         FederationCommand::Pin { domain, peer_id, addresses } => {
             folder.prepare()?;
             let peer_id = Some(peer_id);
             let operation = Operation::FederationPin { domain, peer_id, addresses };
-            let result = run_at(&folder, data, &operation, printer)?;
-            printer.print(&result, || format!("Pinned {}.", text(&result, "domain")));
+            let result = run_at(&folder, data, &operation, printer, std::io::sink())?;
+            printer.print(&result, || format!("Pinned {}.", text(&result, "domain")))?;
         }
         FederationCommand::Unpin { domain } => {
             let operation =
                 Operation::FederationPin { domain, peer_id: None, addresses: Vec::new() };
             let result = run(data, &operation, printer)?;
-            printer.print(&result, || format!("Unpinned {}.", text(&result, "domain")));
+            printer.print(&result, || format!("Unpinned {}.", text(&result, "domain")))?;
         }
         FederationCommand::Check { domain } => {
             let result = run(data, &Operation::FederationCheck { domain }, printer)?;
             let findings = rows(&result, "findings");
             printer.print(&result, || {
                 let line = |finding: &Value| {
-                    let good = if finding["good"] == true { "good" } else { "BAD" };
+                    let good = match (&finding["good"], &finding["needed"]) {
+                        (Value::Bool(true), _) => "good",
+                        (_, Value::Bool(false)) => "none",
+                        _ => "BAD",
+                    };
                     format!("{good}\t{}\t{}", text(finding, "what"), text(finding, "found"))
                 };
                 findings.iter().map(line).collect::<Vec<_>>().join("\n")
-            });
-            if findings.iter().any(|finding| finding["good"] != true) {
+            })?;
+            let bad = |finding: &Value| finding["good"] != true && finding["needed"] != false;
+            if findings.iter().any(bad) {
                 return Ok(ExitCode::FAILURE);
             }
         }
         FederationCommand::Policy => {
-            let section = folder.config(data.config.as_deref())?.federation;
+            let section = folder.config(data.config.as_deref(), &[], Checks::Values)?.federation;
             let budget = section.budget();
             let result = json!({
                 "policy": section.policy,
                 "allow": section.allow,
                 "deny": section.deny,
+                "allow_incoming": section.allow_incoming,
+                "deny_incoming": section.deny_incoming,
+                "allow_outgoing": section.allow_outgoing,
+                "deny_outgoing": section.deny_outgoing,
+                "consent": section.consent,
                 "trust_first_use": section.trust_first_use,
                 "events_per_second": budget.events,
                 "event_bytes_per_second": budget.bytes,
@@ -236,19 +239,16 @@ pub(crate) fn run_one(
             printer.print(&result, || {
                 let lines = result.as_object().into_iter().flatten();
                 lines.map(|(name, value)| format!("{name}\t{value}")).collect::<Vec<_>>().join("\n")
-            });
+            })?;
         }
-        FederationCommand::Peers => {
-            let result = run(data, &Operation::FederationPeers, printer)?;
-            printer.print(&result, || {
-                let line = |peer: &Value| {
-                    let (domain, state) = (text(peer, "domain"), text(peer, "state"));
-                    let (queued, delivered) = (&peer["queued"], &peer["delivered"]);
-                    let error = text(peer, "last_error");
-                    format!("{domain}\t{state}\t{queued} queued\t{delivered} delivered\t{error}")
-                };
-                rows(&result, "peers").iter().map(line).collect::<Vec<_>>().join("\n")
-            });
+        FederationCommand::Peers(page) => {
+            let line = |peer: &Value| {
+                let (domain, state) = (text(peer, "domain"), text(peer, "state"));
+                let (queued, delivered) = (&peer["queued"], &peer["delivered"]);
+                let error = text(peer, "last_error");
+                format!("{domain}\t{state}\t{queued} queued\t{delivered} delivered\t{error}")
+            };
+            list(data, page, printer, "peers", |part| Operation::FederationPeers { part }, line)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,46 @@
+//! `health`: whether the node that serves a data folder answers its clients.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::text;
+use crate::cli::Data;
+use crate::control;
+use crate::data_folder::DataFolder;
+use crate::operation::{Operation, Told};
+use crate::printer::Printer;
+
+/// Time the node gets to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the node where its API is, and the API for any answer.
+pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
+    let folder = DataFolder::new(&data.folder);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let api = runtime.block_on(async {
+        let (mut progress, mut output) = (|_| {}, std::io::sink());
+        let mut told = Told { progress: &mut progress, output: &mut output };
+        let socket = folder.control_socket();
+        let asked = control::ask(&socket, &Operation::Health, &mut told);
+        let asked = tokio::time::timeout(PATIENCE, asked).await.context("the node is silent")?;
+        let Some(answer) = asked? else {
+            bail!("no node serves {}", folder.path().display());
+        };
+        let api = text(&answer, "api");
+        // It is the own node: who it is says the control socket, not its certificate.
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .tls_danger_accept_invalid_certs(true)
+            .no_proxy()
+            .build()?;
+        let answered = client.get(&api).send().await;
+        answered.with_context(|| format!("the REST API at {api} does not answer"))?;
+        anyhow::Ok(api)
+    })?;
+    let result = json!({ "healthy": true, "api": api });
+    printer.print(&result, || format!("The REST API at {api} answers."))?;
+    Ok(ExitCode::SUCCESS)
+}
