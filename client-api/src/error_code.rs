@@ -56,6 +56,11 @@ impl ApiError {
         Self::new(500, "ServerInternalError", "invalid syntax")
     }
 
+    /// Whether it is about a token.
+    pub(crate) fn is_of_token(&self) -> bool {
+        (1501..=1507).contains(&self.code)
+    }
+
     /// The JSON text `{"errCode":…,"errMsg":…,"errDlt":…}`.
     pub(crate) fn to_json(&self) -> String {
         serde_json::json!({ "errCode": self.code, "errMsg": self.name, "errDlt": self.detail })

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::error_code::ApiError;
 use crate::guesses::judged;
 use crate::listen::RequestBody;
+use crate::refusal::refusal;
 use handshake::{Failure, Handshake};
 use session::Session;
 use turns::Turns;
@@ -79,6 +80,9 @@ struct Shared {
     turns: Arc<Turns>,
 }
 
+/// What a client asks of the gateway that is not connected yet.
+const HANDSHAKE: &str = "WebSocket handshake";
+
 impl Gateway {
     /// A gateway that ends its connections when `stop` is cancelled.
     pub fn new(services: Services, limits: Limits, stop: CancellationToken) -> Self {
@@ -97,7 +101,11 @@ impl Gateway {
         let (handshake, registered) = match self.admit(&request).await {
             Ok(admitted) => admitted,
             Err(Failure { error, after_upgrade }) => {
-                tracing::debug!(code = error.code, detail = error.detail, "handshake refused");
+                // Tokens are told of where they are judged.
+                if !error.is_of_token() {
+                    let reason = format!("{} {}", error.name, error.detail);
+                    refusal("refused handshake", request.extensions(), HANDSHAKE, reason.trim());
+                }
                 return match accept_key(&request) {
                     Some(key) if after_upgrade => {
                         let upgrade = hyper::upgrade::on(&mut request);
@@ -139,7 +147,8 @@ impl Gateway {
             handshake.platform_id,
             &handshake.operation_id,
         );
-        let caller = judged(caller, services, &handshake.token, request.extensions()).await;
+        let caller =
+            judged(caller, services, &handshake.token, request.extensions(), HANDSHAKE).await;
         let caller = caller.map_err(refused)?;
         if accept_key(request).is_none() {
             return Ok((handshake, None));

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::client_address::ClientAddress;
 use crate::error_code::ApiError;
+use crate::refusal::refusal;
 
 /// Wrong ones that cost nothing.
 const FREE: u32 = 20;
@@ -175,11 +176,13 @@ pub(crate) async fn judged<T>(
     services: &Services,
     token: &str,
     extensions: &Extensions,
+    operation: &str,
 ) -> Result<T, ApiError> {
     match answer {
         Ok(answer) => Ok(answer),
         Err(error) => {
             if !services.holds_token(token) {
+                refusal("bad token", extensions, operation, &error);
                 Guesses::turn(extensions).await?.wrong().await;
             }
             Err(error.into())

@@ -8,6 +8,7 @@ mod error_code;
 mod gateway;
 mod guesses;
 mod listen;
+mod refusal;
 mod rest;
 mod tls;
 

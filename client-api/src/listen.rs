@@ -4,6 +4,8 @@ mod body;
 mod watch;
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,8 +99,10 @@ where
                         tokio::time::timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(socket));
                     match handshake.await {
                         Ok(Ok(stream)) => one(stream, answering, &watch, &listen.stop).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                        Err(_) => tracing::debug!("TLS handshake took too long"),
+                        // Who only looks whether the port is open hangs up at once.
+                        Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {}
+                        Ok(Err(error)) => no_tls(peer, &error.to_string()),
+                        Err(_) => no_tls(peer, "it took too long"),
                     }
                 }
             }
@@ -107,6 +111,12 @@ where
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+fn no_tls(peer: SocketAddr, reason: &str) {
+    let address = peer.ip().to_canonical().to_string();
+    let operation = "TLS handshake";
+    tracing::warn!(target: "refused", kind = "refused handshake", address, operation, reason);
 }
 
 /// Answers one request; what the service did not read of its body is read here, or never.

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::budget::Faults;
 use crate::shared::Shared;
 use crate::transport::{Incoming, Lane};
-use crate::{control, incoming, media};
+use crate::{FederationError, PublicKey, control, incoming, media, peer_id};
 
 /// Links that nodes have open at the same time which were let in before, and that strangers have.
 const LINKS: usize = 4_096;
@@ -25,7 +25,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut links: mpsc::Receiver<Incomi
     while let Some(Some(link)) = stop.run_until_cancelled(links.recv()).await {
         let room = if shared.admitted.contains(&link.peer) { &known } else { &strangers };
         let Ok(place) = Arc::clone(room).try_acquire_owned() else {
-            tracing::debug!(peer = hex::encode(link.peer), "too many links are open");
+            refusal(&link.peer, link.lane, "too many links are open");
             continue;
         };
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
@@ -43,7 +43,7 @@ async fn serve(shared: Arc<Shared>, link: Incoming) {
     let room = Arc::clone(&shared.links.entry((peer, lane)).or_insert_with(room));
     let place = tokio::time::timeout(shared.settings.timing.answer, room.acquire()).await;
     let Ok(Ok(place)) = place else {
-        tracing::debug!(peer = hex::encode(peer), "another node has too many links open");
+        refusal(&peer, lane, "it has too many links open");
         return;
     };
     let wait = shared.faults.get_mut(&peer).map(|mut faults| faults.charge(0));
@@ -57,8 +57,12 @@ async fn serve(shared: Arc<Shared>, link: Incoming) {
         Lane::Media => media::serve(Arc::clone(&shared), link).await,
     };
     if let Err(error) = served {
-        tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
         let fault = error.fault();
+        if fault > 0 || matches!(error, FederationError::Policy(_)) {
+            refusal(&peer, lane, &error.to_string());
+        } else {
+            tracing::debug!(peer = hex::encode(peer), ?lane, %error, "a link ended");
+        }
         if fault > 0 {
             forget_the_forgiven(&shared);
             shared.faults.entry(peer).or_default().charge(fault);
@@ -66,6 +70,14 @@ async fn serve(shared: Arc<Shared>, link: Incoming) {
     }
     drop(place);
     shared.links.remove_if(&(peer, lane), |_, room| room.available_permits() == LINKS_PER_PEER);
+}
+
+/// Writes a warning of a link that was refused, or ended by its own fault. The target tells the log
+/// that others can cause as many as they like.
+fn refusal(peer: &PublicKey, lane: Lane, reason: &str) {
+    let address = peer_id::to_text(peer).unwrap_or_default();
+    let operation = format!("link for {lane:?}").to_lowercase();
+    tracing::warn!(target: "refused", kind = "refused link", address, operation, reason);
 }
 
 fn forget_the_forgiven(shared: &Shared) {

@@ -145,7 +145,7 @@ pub(crate) enum ConfigCommand {
 pub(crate) enum UserCommand {
     /// Register a user.
     Add {
-        /// User ID: letters, digits and _.
+        /// User ID: letters, digits, _ and -.
         id: String,
         /// Name; the user ID if left out.
         #[arg(long, value_name = "NAME")]

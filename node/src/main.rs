@@ -15,6 +15,7 @@ mod operation;
 mod printer;
 mod progress;
 mod proof;
+mod refusals;
 mod reload;
 mod serve;
 

@@ -205,6 +205,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
             }
         }
     });
+    tokio::spawn(logging.refusals.clone().sum_up(stop.clone()));
     let reload = Reload {
         folder: folder.clone(),
         data: data.clone(),

@@ -251,3 +251,27 @@ async fn a_domain_without_an_address_is_not_called_good() -> Result {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_with_hyphens_are_taken_and_others_told_what_to_write() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    json(&node, &["user", "add", "jean-luc"]).await?;
+    let admin = node.admin().await?;
+    admin.register(&["jean"]).await?;
+    let [jean_luc, jean] = [admin.client("jean-luc", 5).await?, admin.client("jean", 5).await?];
+    jean.connect(Wire::GOB_GZIP).await?.send_text("jean-luc", "engage").await?;
+    let mut socket = jean_luc.connect(Wire::JSON).await?;
+    let history = socket.history("jean").await?;
+    assert_eq!(history.len(), 1);
+    for (id, why, instead) in [
+        ("jean.luc", "native clients fail", "such as jean-luc"),
+        ("jl@corp", "domain of another node", "such as jl-corp"),
+        ("jean luc", "letters, digits, _ and -", "such as jean-luc"),
+    ] {
+        let refused = run(&node, &["user", "add", id]).await?;
+        let said = String::from_utf8(refused.stderr)?;
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(why) && said.contains(instead), "{said}");
+    }
+    Ok(())
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Batch;
 use crate::message_log::Tails;
-use crate::store::Shared;
+use crate::store::{Shared, disk_full};
 use crate::transaction::AfterCommit;
 use crate::waiting::{Place, Queued, Waiting};
 use crate::{StoreError, Tx};
@@ -95,7 +95,7 @@ impl Committer {
         if let Some(available) = self.shared.engine.available_bytes()
             && available < self.reserve_bytes
         {
-            first.1.finish(Err(StoreError::DiskFull { available, reserve: self.reserve_bytes }));
+            first.1.finish(Err(disk_full(available, self.reserve_bytes)));
             return Ok(());
         }
         let mut changes = Batch::new();

@@ -115,7 +115,7 @@ impl Store {
         let reserve = self.shared.reserve_bytes;
         match self.shared.engine.available_bytes() {
             Some(available) if available < reserve.saturating_add(bytes) => {
-                Err(StoreError::DiskFull { available, reserve })
+                Err(disk_full(available, reserve))
             }
             _ => Ok(()),
         }
@@ -204,6 +204,19 @@ impl Shared {
 }
 
 /// Creates or checks the meta record; returns the salt in force and [`Meta::skipped`].
+/// Says that something is refused for want of space. The target tells the log that there can be many.
+pub(crate) fn disk_full(available: u64, reserve: u64) -> StoreError {
+    tracing::warn!(
+        target: "refused",
+        kind = "full disk",
+        operation = "a change",
+        available,
+        reserve,
+        reason = "less free space than is kept in reserve"
+    );
+    StoreError::DiskFull { available, reserve }
+}
+
 fn prepare(shared: &Shared, options: &Options) -> Result<([u8; 16], i64), StoreError> {
     let found = schema::META.get(&shared.view(), 0)?;
     if let Some(meta) = found {

@@ -89,7 +89,8 @@ async fn admit(services: &Services, request: &mut Request) -> Result<(), ApiErro
             return Err(ApiError::args("header must have token"));
         }
         let caller = services.check_token(&token, &operation_id);
-        let caller = judged(caller, services, &token, request.extensions()).await?;
+        let caller =
+            judged(caller, services, &token, request.extensions(), request.uri().path()).await?;
         request.extensions_mut().insert(caller);
     }
     request.extensions_mut().insert(Trace(operation_id));

@@ -35,7 +35,7 @@ const USERS: &str = "users";
 
 /// The ID of a new user.
 pub fn check_user_id(user_id: &str) -> Result<()> {
-    check_new_id("userID", user_id, &['_'])
+    check_new_id("userID", user_id)
 }
 
 /// A text of at most `max` bytes.

@@ -166,6 +166,6 @@ async fn a_group_may_have_a_uuid() -> Result {
     assert!(seqs["seqs"][format!("sg_{id}")]["maxSeq"].as_i64() >= Some(1), "{seqs}");
     let bad = json!({"ownerUserID": "alice", "groupInfo": {"groupID": "a.b", "groupType": 2}});
     let said = team.alice.post(ROUTE, bad).await?.text;
-    assert!(said.contains("groupID may hold letters, digits and _ and -, not '.'"), "{said}");
+    assert!(said.contains("groupID may hold letters, digits, _ and -, not '.'"), "{said}");
     team.stop().await
 }

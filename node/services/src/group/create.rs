@@ -46,7 +46,7 @@ impl Services {
         check_length("notificationUserID", &info.notification_user_id, MAX_NAME_BYTES)?;
         if !info.group_id.is_empty() {
             // UUIDs, as other systems have them.
-            check_new_id("groupID", &info.group_id, &['_', '-'])?;
+            check_new_id("groupID", &info.group_id)?;
         }
         caller.must_be(&request.owner_user_id)?;
         for list in [&mut request.member_user_ids, &mut request.admin_user_ids] {
