@@ -312,8 +312,9 @@ impl Operation {
                 }))
             }
             Self::Verify => tokio::task::block_in_place(|| {
+                let total = services.store().count()?;
                 let view = services.store().view();
-                let report = store::verify::verify(&view, |done| (told.progress)((done, 0)))?;
+                let report = store::verify::verify(&view, |done| (told.progress)((done, total)))?;
                 Ok(json!({
                     "clean": report.is_clean(),
                     "entries": report.records,
@@ -322,15 +323,17 @@ impl Operation {
                 }))
             }),
             Self::Backup { file } => tokio::task::block_in_place(|| {
+                let total = services.store().count()?;
                 let view = services.store().view();
                 let written =
-                    store::backup::write_file(view, &file, |done| (told.progress)((done, 0)))?;
+                    store::backup::write_file(view, &file, |done| (told.progress)((done, total)))?;
                 Ok(json!({ "file": file, "entries": written.records }))
             }),
             Self::BackupStream => tokio::task::block_in_place(|| {
                 let Told { progress, output } = told;
+                let total = services.store().count()?;
                 let view = services.store().view();
-                let written = store::backup::write(view, output, |done| progress((done, 0)))?;
+                let written = store::backup::write(view, output, |done| progress((done, total)))?;
                 Ok(json!({ "entries": written.records }))
             }),
         }

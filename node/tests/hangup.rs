@@ -190,8 +190,10 @@ async fn the_log_level_changes_and_a_bad_configuration_changes_nothing() -> Resu
     scene.edit("level = \"info\"", "level = \"debug\"")?;
     scene.hang_up().await?;
     scene.logged("read again").await?;
-    let mut plain = TcpStream::connect(("127.0.0.1", scene.ports[0])).await?;
-    plain.write_all(b"no TLS").await?;
+    let mut stream = connect(scene.ports[0], &certificate).await?;
+    let asked = "POST /auth/parse_token HTTP/1.1\r\nHost: localhost\r\noperationID: o\r\n\
+                 Content-Length: 2\r\n\r\n{}";
+    stream.write_all(asked.as_bytes()).await?;
     scene.logged("DEBUG").await?;
 
     scene.edit("level = \"debug\"", "level = \"loud\"")?;

@@ -34,7 +34,7 @@ impl Logged {
         let child = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
         let node = Self { process, api, ws, log, _child: child };
         let began = std::time::Instant::now();
-        while TcpStream::connect(("127.0.0.1", api)).await.is_err() {
+        while !process_is_up(&node).await? {
             assert!(began.elapsed() < DEADLINE, "{}", node.log()?);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -103,15 +103,33 @@ async fn wrong_secrets_and_tokens_are_told_a_few_times_with_their_address() -> R
     Ok(())
 }
 
+async fn process_is_up(node: &Logged) -> Result<bool> {
+    Ok(node.process.command("health").output().await?.status.success())
+}
+
+/// A folder on a disk of its own, so that nobody else fills or frees it, and its free MiB.
+async fn small_disk() -> Result<(tempfile::TempDir, u64)> {
+    let folder = tempfile::tempdir_in("/dev/shm")?;
+    let mut command = tokio::process::Command::new("df");
+    let asked = command.args(["--output=avail", "-BM"]).arg(folder.path()).output().await?;
+    let free = String::from_utf8(asked.stdout)?;
+    let free = free.lines().nth(1).expect("a line").trim().trim_end_matches('M').parse()?;
+    Ok((folder, free))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told() -> Result {
-    let mut process = Process::builder(PROGRAM).start().await?;
-    process.stop().await?;
-    let full = [("ENTENTE_STORE_RESERVE_MIB", "1000000000")];
-    let node = Logged::start(process, &[], &full).await?;
+    let process = Process::builder(PROGRAM).prepare()?;
+    let (disk, free) = small_disk().await?;
+    std::os::unix::fs::symlink(disk.path(), process.data())?;
+    let reserve = (free - 24).to_string();
+    let node = Logged::start(process, &[], &[("ENTENTE_STORE_RESERVE_MIB", &reserve)]).await?;
+    let added = node.process.command("user").args(["add", "zoe"]).output().await?;
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    std::fs::write(disk.path().join("much"), vec![1; 32 << 20])?;
     for id in ["ada", "bob", "eve"] {
         let refused = node.process.command("user").args(["add", id]).output().await?;
-        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     }
     let lines = node.warnings("full disk").await?;
     assert_eq!(lines.len(), 1, "{lines:#?}");

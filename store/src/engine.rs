@@ -74,6 +74,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bytes that can still be written, where the engine knows.
     fn available_bytes(&self) -> Option<u64>;
+
+    /// About how many pairs there are, where the engine can tell without reading all values; it
+    /// takes a while.
+    fn count(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 }
 
 impl<E: Engine + ?Sized> Engine for Arc<E> {
@@ -95,5 +101,9 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
 
     fn available_bytes(&self) -> Option<u64> {
         self.as_ref().available_bytes()
+    }
+
+    fn count(&self) -> Result<Option<u64>, StoreError> {
+        self.as_ref().count()
     }
 }

@@ -105,6 +105,11 @@ impl Store {
         self.shared.view()
     }
 
+    /// About how many pairs there are, for those who want to know how far they are; 0: nobody knows.
+    pub fn count(&self) -> Result<u64, StoreError> {
+        Ok(self.shared.engine.count()?.unwrap_or_default())
+    }
+
     /// Commits since the store was opened; each took one sync, however many transactions it holds.
     pub fn commits(&self) -> u64 {
         self.shared.commits.load(Ordering::Relaxed)

@@ -50,6 +50,7 @@ fn scans_respect_every_kind_of_bound(engine: &dyn Engine) {
     // More pairs than any engine fetches at once.
     let present: Vec<u32> = (0..1_000).map(|n| n * 2).collect();
     apply(engine, present.iter().map(|n| put(*n, "v")));
+    assert!(engine.count().unwrap().is_none_or(|count| count == 1_000));
     let points = [0, 1, 2, 3, 250, 251, 1_997, 1_998, 1_999, 5_000];
     let mut bounds = vec![Unbounded];
     bounds.extend(points.iter().flat_map(|point| [Included(*point), Excluded(*point)]));

@@ -257,7 +257,7 @@ fn check_filter(text: &str) -> Result<(), String> {
             Some((_, level)) => level,
             None => part,
         };
-        if level.parse::<LevelFilter>().is_err() {
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
             return Err(format!("{level:?} is no level"));
         }
     }

@@ -283,3 +283,26 @@ async fn what_is_written_to_a_node_that_is_down_waits_for_it() -> Result {
     assert_eq!(peers.iter().map(|peer| peer.queued).sum::<u64>(), 5);
     Ok(())
 }
+
+#[tokio::test]
+async fn users_with_hyphens_write_to_each_other() -> Result {
+    let pair = Pair::start().await?;
+    let jean = pair.alpha.admin().await?.user("jean-luc").await?;
+    let anne = pair.beta.admin().await?.user("anne-marie").await?;
+    jean.connect(Wire::GOB_GZIP).await?.send_text("anne-marie@beta_example", "engage").await?;
+    pair.settle().await?;
+    let mut at_anne = anne.connect(Wire::JSON).await?;
+    at_anne.send_text("jean-luc@alpha_example", "aye").await?;
+    pair.settle().await?;
+    let mut at_jean = jean.connect(Wire::JSON).await?;
+    let seen = [
+        at_anne.history("jean-luc@alpha_example").await?,
+        at_jean.history("anne-marie@beta_example").await?,
+    ];
+    for seen in seen {
+        let texts = seen.iter().map(|m| String::from_utf8_lossy(&m.content).into_owned());
+        let expected = ["engage", "aye"].map(|text| json!({ "content": text }).to_string());
+        assert_eq!(texts.collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}

@@ -31,7 +31,7 @@ mod value_log;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::ops::RangeBounds as _;
+use std::ops::{Bound, RangeBounds as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -284,6 +284,15 @@ impl Engine for SledEngine {
     fn available_bytes(&self) -> Option<u64> {
         let stat = rustix::fs::fstatvfs(&self.file).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn count(&self) -> Result<Option<u64>, StoreError> {
+        let mut count = 0;
+        for pair in self.db.range(row::range(&(Bound::Unbounded, Bound::Unbounded))) {
+            let (key, value) = pair.map_err(engine_error)?;
+            count += row::messages_of(&key, &value)?.map_or(1, |messages| messages.len() as u64);
+        }
+        Ok(Some(count))
     }
 }
 

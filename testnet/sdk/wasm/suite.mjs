@@ -291,6 +291,47 @@ await check('a second device of another platform gets the same', async () => {
   return [...both.map((message) => message.textElem.content), echo.sendID];
 });
 
+await check('users with hyphens chat, also in a group, and keep what was said', async () => {
+  const people = ['anne-marie_2', 'jean-luc'];
+  const users = people.map((userID) => ({ userID, nickname: userID, faceURL: '' }));
+  await call('/user/user_register', { users }, admin);
+  const token = {};
+  for (const userID of people) token[userID] = await userToken(admin, userID, 5);
+  const arrive = async (userID) => {
+    const device = new Device(await browser.newContext(), address, userID, 5);
+    await device.open();
+    await device.start(token[userID]);
+    return device;
+  };
+  const [anne, jean] = [await arrive(people[0]), await arrive(people[1])];
+  const engage = await jean.send({ recvID: anne.userID }, 'createTextMessage', 'engage');
+  const heard = [(await anne.receive(engage.clientMsgID)).textElem.content];
+  const { groupID } = await jean.run('createGroup', {
+    memberUserIDs: [anne.userID],
+    groupInfo: { groupName: 'Bridge', groupType: 2 },
+  });
+  const shown = (list, id) => list.some((c) => c.conversationID === id);
+  await anne.until('OnNewConversation', shown, `sg_${groupID}`);
+  const aye = await anne.send({ groupID }, 'createTextMessage', 'aye');
+  heard.push((await jean.receive(aye.clientMsgID)).textElem.content);
+  const kept = async (device) => {
+    await pause(500);
+    const chats = [`si_${people.join('_')}`, `sg_${groupID}`];
+    const seen = [];
+    for (const chat of chats) seen.push(...textsOf(await device.history(chat)).filter(Boolean));
+    return seen;
+  };
+  await jean.page.close();
+  await jean.open();
+  await jean.start(token[jean.userID]);
+  const reloaded = await kept(jean);
+  await jean.page.close();
+  const fresh = await arrive(jean.userID);
+  const rebuilt = await kept(fresh);
+  for (const device of [anne, fresh]) await device.page.close();
+  return { heard, reloaded, rebuilt };
+});
+
 await check('a new login of the same platform kicks the old one', async () => {
   const second = new Device(await browser.newContext(), address, 'yara', 5);
   await second.open();
