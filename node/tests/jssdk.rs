@@ -123,7 +123,9 @@ async fn requests_come_as_protobuf_too() -> Result {
     }
     let named = proto::jssdk::GetConversationsReq::default().encode_to_vec();
     let answer = post(&alice, NAMED, "application/x-protobuf", named).await?;
-    assert_eq!(answer, json!({"errCode": 0, "errMsg": "", "errDlt": "", "data": ""}));
+    // The SDK makes nothing of an answer without bytes.
+    let nothing = STANDARD.encode([0x08, 0]);
+    assert_eq!(answer, json!({"errCode": 0, "errMsg": "", "errDlt": "", "data": nothing}));
     let kind = "application/json; charset=utf-8";
     let answer = post(&alice, ACTIVE, kind, b"{\"count\":1}".to_vec()).await?;
     assert_eq!(ids(&answer["data"]), ["si_alice_dave"]);

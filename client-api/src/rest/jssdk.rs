@@ -26,6 +26,9 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
+/// Field 1 of both answers, as 0: of an answer without any bytes the SDK makes nothing, and fails.
+const NOTHING_UNREAD: [u8; 2] = [1 << 3, 0];
+
 /// Form of a request; `data` of the answer has the same.
 #[derive(Clone, Copy)]
 enum Form {
@@ -53,7 +56,11 @@ impl Form {
         match self {
             Self::Json => encode(response),
             Self::Protobuf => {
-                let text = STANDARD.encode(response.encode_to_vec());
+                let mut bytes = response.encode_to_vec();
+                if bytes.is_empty() {
+                    bytes.extend(NOTHING_UNREAD);
+                }
+                let text = STANDARD.encode(bytes);
                 Ok(Some(Bytes::from(format!("\"{text}\""))))
             }
         }

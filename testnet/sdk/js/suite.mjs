@@ -33,7 +33,7 @@ for (const device of [alice, bob, carol]) {
 }
 const suite = { check, refused, admin, alice, bob, carol };
 
-for (const subject of ['account', 'friend', 'message', 'conversation', 'group', 'connection']) {
+for (const subject of ['account', 'friend', 'message', 'conversation', 'group', 'visibility', 'connection']) {
   const { default: checks } = await import(`./checks/${subject}.mjs`);
   await checks(suite);
 }

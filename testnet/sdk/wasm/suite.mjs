@@ -279,6 +279,47 @@ await check('a fresh browser rebuilds everything from the node', async () => {
   return [texts.includes('Grüße 🎉'), texts.at(-1), friends.length, groups.length];
 });
 
+let seen = '';
+await check('the last message of a fresh browser is the newest that was not deleted', async () => {
+  const made = await wanda.run('createGroup', {
+    memberUserIDs: ['xaver', 'yara'],
+    groupInfo: { groupName: 'Seen', groupType: 2 },
+  });
+  seen = made.groupID;
+  for (const text of ['stays', 'delete me']) {
+    const sent = await wanda.send({ groupID: seen }, 'createTextMessage', text);
+    await Promise.all([xaver, yara].map((device) => device.receive(sent.clientMsgID)));
+    if (text === 'stays') continue;
+    await pause(300);
+    await xaver.run('deleteMessage', {
+      conversationID: `sg_${seen}`,
+      clientMsgID: sent.clientMsgID,
+    });
+  }
+  await pause(300);
+  const fresh = await freshXaver();
+  const list = await fresh.run('getAllConversationList');
+  await fresh.page.close();
+  const one = list.find((c) => c.conversationID === `sg_${seen}`);
+  return one ? JSON.parse(one.latestMsg).textElem?.content : 'no such conversation';
+});
+
+await check('a fresh browser knows nothing of a deleted chat of a group that was left', async () => {
+  await yara.run('quitGroup', seen);
+  await yara.until('OnJoinedGroupDeleted');
+  await yara.run('deleteConversationAndDeleteAllMsg', `sg_${seen}`);
+  await pause(300);
+  const sent = await wanda.send({ groupID: seen }, 'createTextMessage', 'among us');
+  await xaver.receive(sent.clientMsgID);
+  const pad = new Device(await browser.newContext(), address, 'yara', 8);
+  await pad.open();
+  await pad.start(await userToken(admin, 'yara', 8));
+  await pause(500);
+  const list = await pad.run('getAllConversationList');
+  await pad.page.close();
+  return [list.length > 0, list.some((c) => c.conversationID === `sg_${seen}`)];
+});
+
 await check('a second device of another platform gets the same', async () => {
   const pad = new Device(await browser.newContext(), address, 'xaver', 8);
   await pad.open();
