@@ -4,10 +4,12 @@
 //! A seed sets who does what and what fails: links are cut, reset or healed, nodes restart and their
 //! clocks are apart. Every message that was acknowledged must in the end be with its author and its
 //! receiver, once and in order; a group must look the same on all nodes with members; friendships
-//! must agree; `verify` must find nothing, and nothing may be left in an outbox or in quarantine.
+//! must agree; each user's lists and counts must agree with what that user can read; `verify` must
+//! find nothing, and nothing may be left in an outbox or in quarantine.
 
 mod checks;
 mod organisation;
+mod sight;
 mod work;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proto::Message;
 use proto::envelope::Request;
 use proto::maps::WithMaps;
+use proto::msg::GetLastMessageReq;
 use proto::push::DelUserPushTokenReq;
 use proto::sdkws::{SetAppBackgroundStatusReq, SubUserOnlineStatus};
 use services::hub::Connection;
@@ -92,7 +93,12 @@ pub(super) async fn run(
             Ok(encode_whole(services.read_and_max_seqs(caller, &decode(request)?)?))
         }
         id::LAST_MESSAGES => {
-            Ok(encode_whole(services.last_messages_within(caller, &decode(request)?, bytes)?))
+            let request: GetLastMessageReq = decode(request)?;
+            let ids = &request.conversation_ids;
+            if !ids.is_empty() {
+                services.fetch_last(caller, &request.user_id, ids).await?;
+            }
+            Ok(encode_whole(services.last_messages_within(caller, &request, bytes)?))
         }
         id::LOGOUT => {
             let request: DelUserPushTokenReq = decode(request)?;

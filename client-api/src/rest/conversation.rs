@@ -1,3 +1,6 @@
+use proto::conversation::GetSortedConversationListReq;
+
+use super::answer::{decode, encode};
 use super::route::{Route, call, read};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -6,10 +9,14 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/conversation/get_conversation", read!(get_conversation)),
         Route::new("/conversation/get_conversations", read!(get_conversations)),
         Route::new("/conversation/get_owner_conversation", read!(get_owner_conversation)),
-        Route::new(
-            "/conversation/get_sorted_conversation_list",
-            read!(get_sorted_conversation_list),
-        ),
+        Route::new("/conversation/get_sorted_conversation_list", |call| {
+            Box::pin(async move {
+                let request: GetSortedConversationListReq = decode(&call.body)?;
+                let (caller, ids) = (call.caller()?, &request.conversation_ids);
+                call.services.fetch_last(caller, &request.user_id, ids).await?;
+                encode(&call.services.get_sorted_conversation_list(caller, &request)?)
+            })
+        }),
         Route::new("/conversation/set_conversations", call!(set_conversations)),
         Route::new("/conversation/get_full_conversation_ids", read!(get_full_conversation_ids)),
         Route::new(

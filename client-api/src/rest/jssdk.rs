@@ -2,6 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proto::Message;
+use proto::jssdk::GetConversationsReq;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,12 +15,18 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new("/jssdk/get_active_conversations", |call| {
             Box::pin(async move {
                 let (form, request) = decoded(&call)?;
+                let caller = call.caller()?;
+                call.services.fetch_last(caller, &caller.user_id, &[]).await?;
                 form.answer(&call.services.get_active_conversations(call.caller()?, &request)?)
             })
         }),
         Route::new("/jssdk/get_conversations", |call| {
             Box::pin(async move {
-                let (form, request) = decoded(&call)?;
+                let (form, request): (_, GetConversationsReq) = decoded(&call)?;
+                let (caller, ids) = (call.caller()?, &request.conversation_ids);
+                if !ids.is_empty() {
+                    call.services.fetch_last(caller, &caller.user_id, ids).await?;
+                }
                 form.answer(&call.services.get_js_conversations(call.caller()?, &request)?)
             })
         }),

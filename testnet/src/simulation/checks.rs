@@ -11,7 +11,7 @@ use crate::Result;
 
 impl World {
     /// Everybody knows the same, and nothing is lost.
-    pub(super) async fn check(&self) -> Result {
+    pub(super) async fn check(&mut self) -> Result {
         for node in &self.nodes {
             let report = verify::verify(&node.store()?.view(), |_| {})?;
             ensure!(report.is_clean(), "{}: verify: {:?}", node.domain, report.findings);
@@ -26,6 +26,7 @@ impl World {
                 );
             }
         }
+        self.check_sight().await?;
         self.check_chats().await?;
         self.check_friends()?;
         for at in 0..self.groups.len() {
@@ -45,7 +46,7 @@ impl World {
     }
 
     /// Everything that a user can pull of a conversation.
-    async fn pull(&self, user: User, id: &str) -> Result<Vec<MsgData>> {
+    pub(super) async fn pull(&self, user: User, id: &str) -> Result<Vec<MsgData>> {
         let services = self.nodes[user.node].services()?;
         let range =
             SeqRange { conversation_id: id.to_owned(), begin: 1, end: 1_000_000, num: 1_000_000 };
@@ -62,9 +63,11 @@ impl World {
             self.chats.keys().map(|(a, b)| (*a.min(b), *a.max(b))).collect();
         for (a, b) in pairs {
             for at in BTreeSet::from([a, b]) {
-                let mut ids = [a.id_at(at.node), b.id_at(at.node)];
-                ids.sort();
-                let seen = self.pull(at, &format!("si_{}_{}", ids[0], ids[1])).await?;
+                let id = chat_id(a, b, at);
+                if !self.is_listed(at, &id)? {
+                    continue;
+                }
+                let seen = self.pull(at, &id).await?;
                 check_order(&seen)?;
                 for (from, to) in [(a, b), (b, a)] {
                     let sent = self.chats.get(&(from, to)).map_or(&[][..], Vec::as_slice);
@@ -82,9 +85,11 @@ impl World {
     async fn check_same(&self, a: User, b: User) -> Result {
         let mut views = Vec::new();
         for at in [a, b] {
-            let mut ids = [a.id_at(at.node), b.id_at(at.node)];
-            ids.sort();
-            let seen = self.pull(at, &format!("si_{}_{}", ids[0], ids[1])).await?;
+            let id = chat_id(a, b, at);
+            if !self.is_listed(at, &id)? {
+                return Ok(());
+            }
+            let seen = self.pull(at, &id).await?;
             let mut by_author: BTreeMap<String, Vec<(String, i32)>> = BTreeMap::new();
             for message in
                 seen.into_iter().filter(|message| [101, 2101].contains(&message.content_type))
@@ -137,6 +142,9 @@ impl World {
             let here = schema::GROUPS.get(&self.nodes[user.node].store()?.view(), &id)?;
             let here = here.context("a member's node has lost it")?.info.group_name;
             ensure!(here == name, "it is {here:?} at {}, {name:?} at home", user.node);
+            if !self.is_listed(user, &format!("sg_{id}"))? {
+                continue;
+            }
             let seen = self.pull(user, &format!("sg_{id}")).await?;
             check_order(&seen)?;
             for ((_, from), sent) in self.said.iter().filter(|((group, _), _)| *group == at) {
@@ -176,6 +184,13 @@ impl World {
         }
         Ok(members)
     }
+}
+
+/// ID of the chat of two as one of them knows it.
+fn chat_id(a: User, b: User, at: User) -> String {
+    let mut ids = [a.id_at(at.node), b.id_at(at.node)];
+    ids.sort();
+    format!("si_{}_{}", ids[0], ids[1])
 }
 
 fn check_order(seen: &[MsgData]) -> Result {

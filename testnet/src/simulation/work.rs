@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use federation::transport::simulated::Network;
 use futures_util::future::join_all;
 use proto::group::{
@@ -16,6 +16,7 @@ use services::{Caller, Services};
 use tokio::time::Instant;
 
 use super::organisation::Organisation;
+use super::sight::{Copy, Removed};
 use crate::Result;
 use crate::random::Random;
 
@@ -23,6 +24,8 @@ use crate::random::Random;
 const USERS: usize = 2;
 /// Longest pause after an action, in milliseconds.
 const PAUSE_MS: usize = 400;
+/// Actions after one of which somebody looks at the own lists.
+const LOOK_ONCE_IN: usize = 4;
 /// Farthest that a clock is off, in milliseconds.
 const SKEW_MS: usize = 4_000;
 /// Time that everything gets to arrive when all links are whole again.
@@ -77,7 +80,7 @@ pub(super) struct Sent {
 pub(super) struct World {
     pub(super) nodes: Vec<Organisation>,
     network: Network,
-    random: Random,
+    pub(super) random: Random,
     trace: bool,
     /// Messages of chats of two, by sender and receiver, in the order of sending.
     pub(super) chats: BTreeMap<(User, User), Vec<Sent>>,
@@ -87,6 +90,12 @@ pub(super) struct World {
     /// Who left a group or was thrown out at some time: what such a user says may be refused when it
     /// arrives.
     pub(super) unsteady: BTreeSet<(usize, User)>,
+    /// What a device of each user has of the conversations.
+    pub(super) copies: BTreeMap<User, Copy>,
+    /// Conversations that users took off their lists, by their IDs there.
+    pub(super) removed: BTreeMap<(User, String), Removed>,
+    /// Messages that users deleted for themselves.
+    pub(super) deleted: BTreeSet<(User, String, i64)>,
     next_message: u64,
 }
 
@@ -117,6 +126,9 @@ impl World {
             groups: Vec::new(),
             said: BTreeMap::new(),
             unsteady: BTreeSet::new(),
+            copies: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             next_message: 0,
         })
     }
@@ -131,7 +143,7 @@ impl World {
         nodes.flat_map(|node| (0..USERS).map(move |number| User { node, number })).collect()
     }
 
-    fn any_user(&mut self) -> User {
+    pub(super) fn any_user(&mut self) -> User {
         let node = self.random.below(self.nodes.len());
         User { node, number: self.random.below(USERS) }
     }
@@ -156,22 +168,23 @@ impl World {
     }
 
     #[expect(clippy::print_stdout, reason = "asked for")]
-    fn note(&self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
         if self.trace {
             println!("{}", what());
         }
     }
 
     /// The services of a user's node, if it runs.
-    fn services(&self, user: User) -> Option<Services> {
+    pub(super) fn services(&self, user: User) -> Option<Services> {
         self.nodes.get(user.node).and_then(|node| node.services().ok()).cloned()
     }
 
     /// Does one thing, and lets some time pass.
     pub(super) async fn step(&mut self) -> Result {
         match self.random.below(100) {
-            0..40 => self.chat().await,
-            40..58 => self.talk_in_group().await,
+            0..34 => self.chat().await,
+            34..50 => self.talk_in_group().await,
+            50..58 => self.tidy_up().await?,
             58..64 => self.ask_friend().await,
             64..70 => self.answer_friend().await,
             70..72 => self.delete_friend().await,
@@ -190,6 +203,10 @@ impl World {
         }
         let pause = self.random.below(PAUSE_MS) as u64;
         tokio::time::sleep(Duration::from_millis(pause)).await;
+        if self.random.once_in(LOOK_ONCE_IN) {
+            let user = self.any_user();
+            self.check_lists(user).with_context(|| format!("{user:?}"))?;
+        }
         Ok(())
     }
 
@@ -344,6 +361,8 @@ impl World {
         let Some(services) = self.services(actor) else { return };
         let (caller, group_id) = (Self::caller(actor), group.id_at(actor.node));
         let other_id = other.id_at(actor.node);
+        // Sometimes the chat does not say it.
+        let send_message = self.random.once_in(3).then_some(false);
         let done = match self.random.below(4) {
             0 => {
                 self.unsteady.insert((at, actor));
@@ -355,14 +374,20 @@ impl World {
                 let request = KickGroupMemberReq {
                     group_id,
                     kicked_user_ids: vec![other_id],
+                    send_message,
                     ..KickGroupMemberReq::default()
                 };
                 services.kick_group(&caller, request).await.is_ok()
             }
             _ => {
+                let id = group.id_at(other.node);
+                if let Some(removed) = self.removed.get_mut(&(other, format!("sg_{id}"))) {
+                    removed.asked_again = true;
+                }
                 let request = InviteUserToGroupReq {
                     group_id,
                     invited_user_ids: vec![other_id],
+                    send_message,
                     ..InviteUserToGroupReq::default()
                 };
                 services.invite_user_to_group(&caller, request).await.is_ok()

@@ -1,6 +1,7 @@
 //! Older messages of groups of other nodes: fetched from the home when somebody wants to see them.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use prost::Message as _;
 use proto::federation::{History, HistoryRequest, PastMessage, request, response};
@@ -16,6 +17,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::border;
 use crate::change::Change;
+use crate::conversation;
 use crate::conversation_id::{self, GROUP};
 use crate::error::{Result, ServiceError};
 use crate::message;
@@ -28,6 +30,10 @@ const MAX_BYTES: usize = 180 * 1_024;
 const MAX_AHEAD_MS: i64 = 24 * 3_600_000;
 /// Answers that one request of a client may cost.
 const MAX_FETCHES: usize = 8;
+/// Messages fetched where the last one is wanted: the user may have deleted some.
+const LAST: i64 = 20;
+/// How long a list waits for last messages that are on other nodes.
+const LONGEST_FOR_A_LIST: Duration = Duration::from_secs(2);
 
 impl Services {
     /// Fetches what a pull of messages will want and is still with the home of its group.
@@ -48,6 +54,25 @@ impl Services {
             Some((wanted.conversation_id.as_str(), *first, *last, i64::MAX))
         });
         self.fetch_wanted(caller, &request.user_id, wanted).await
+    }
+
+    /// As [`fetch_ranges`](Self::fetch_ranges), for what a list shows as last: of the conversations
+    /// named, or for none of all in the user's list. A list does not wait long for other nodes.
+    pub async fn fetch_last(&self, caller: &Caller, user_id: &str, ids: &[String]) -> Result<()> {
+        if self.domain().is_none() || caller.must_be(user_id).is_err() {
+            return Ok(());
+        }
+        let listed;
+        let ids = if ids.is_empty() {
+            let list = conversation::list(&self.store().view(), user_id)?;
+            listed = list.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+            &listed
+        } else {
+            ids
+        };
+        let wanted = ids.iter().map(|id| (id.as_str(), 1, i64::MAX, LAST));
+        let fetched = self.fetch_wanted(caller, user_id, wanted);
+        tokio::time::timeout(LONGEST_FOR_A_LIST, fetched).await.unwrap_or(Ok(()))
     }
 
     /// Each wanted: a conversation, its first and last seq, and at most how many of the last.
