@@ -302,3 +302,14 @@ async fn a_deleted_chat_is_back_when_its_owner_comes_back() -> Result {
     assert_eq!((&after["delete"], &after["update"]), (&json!(["sg_g1"]), &Value::Null));
     team.stop().await
 }
+
+#[tokio::test]
+async fn the_end_of_a_group_is_in_the_log_of_its_members_conversations() -> Result {
+    let team = Team::start().await?;
+    let before = changed(&team.carol, &json!({"versionID": "", "version": 0})).await?;
+    team.alice.call(DISMISS, json!({"groupID": "g1"})).await?;
+    let after = changed(&team.carol, &before).await?;
+    assert_eq!(after["update"][0]["conversationID"], "sg_g1");
+    assert_eq!(after["update"][0]["maxSeq"], 2);
+    team.stop().await
+}

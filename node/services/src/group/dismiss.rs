@@ -4,7 +4,7 @@ use proto::OperationId;
 use proto::group::{DismissGroupReq, DismissGroupResp};
 use proto::sdkws::GroupDismissedTips;
 use store::record::Dismissal;
-use store::version_log::Change as What;
+use store::version_log::{Change as What, List};
 use store::{message_log, schema};
 
 use super::{DISMISSED, INFO_ELEMENT, must_exist, required};
@@ -124,6 +124,7 @@ impl Change<'_, '_> {
         for user_id in &users {
             self.remove_member(group_id, &mut group, user_id)?;
             self.bound_conversation(user_id, &chat, end)?;
+            self.tx.step(List::Conversations, user_id, [(chat.as_str(), What::Update)])?;
         }
         if !left {
             group.info.member_count = 0;
