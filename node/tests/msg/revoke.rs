@@ -297,3 +297,32 @@ async fn what_was_not_revoked_stays_where_it_is_carried() -> Result {
     assert_eq!(content(&pull(&bob, "si_alice_bob", 2, 2).await?[0]), quote);
     node.stop().await
 }
+
+#[tokio::test]
+async fn what_was_deleted_for_everybody_is_gone_where_it_was_carried() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob, _] = node.admin().await?.users(["alice", "bob", "carol"]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    say(&mut at_alice, "bob", &["SECRET"]).await?;
+    let secret = carried(&pull(&alice, "si_alice_bob", 1, 1).await?[0], "SECRET");
+    let quote = json!({ "text": "re", "quoteMessage": secret }).to_string();
+    for to in ["bob", "carol"] {
+        let message = MsgData { content_type: 114, ..text_message("alice", to, "") };
+        at_alice.send(&MsgData { content: quote.clone().into(), ..message }).await?;
+    }
+    // What somebody deletes alone is there for the others.
+    let delete = |others: bool| {
+        json!({
+            "conversationID": "si_alice_bob", "seqs": [1], "userID": "alice",
+            "deleteSyncOpt": { "IsSyncSelf": true, "IsSyncOther": others },
+        })
+    };
+    alice.call("/msg/delete_msgs", delete(false)).await?;
+    assert_eq!(content(&pull(&bob, "si_alice_bob", 2, 2).await?[0]), quote);
+    alice.call("/msg/delete_msgs", delete(true)).await?;
+    for (reader, chat, seq) in [(&bob, "si_alice_bob", 2), (&alice, "si_alice_carol", 1)] {
+        let shown = content(&pull(reader, chat, seq, seq).await?[0]);
+        assert!(!shown.contains("SECRET") && shown.contains("2101"), "{shown}");
+    }
+    node.stop().await
+}

@@ -1,14 +1,16 @@
 //! Messages that other messages carry: quoted, or merged into one.
 //!
-//! They are copies that the sender made. What was revoked meanwhile is taken out of them.
+//! They are copies that the sender made. What was revoked or deleted for everybody meanwhile is taken out
+//! of them.
 
 use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use serde_json::{Map, Value};
 use store::record::MessageMarks;
-use store::{Read, schema};
+use store::{Read, message_log, schema};
 
 use super::content::kind::{AT, QUOTE};
+use super::is_elsewhere;
 use super::view::revoked_content;
 use crate::change::json;
 use crate::conversation_id::{self, GROUP, NOTIFICATION};
@@ -131,7 +133,7 @@ impl<R: Read> Repair<'_, R> {
         Ok(true)
     }
 
-    /// What a carried message says instead, if it was revoked.
+    /// What a carried message says instead, if it was revoked or deleted for everybody.
     fn revoked(&self, fields: &Map<String, Value>) -> Result<Option<String>> {
         let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or_default();
         let number = |name| fields.get(name).and_then(Value::as_i64).unwrap_or_default();
@@ -141,22 +143,27 @@ impl<R: Read> Repair<'_, R> {
         let (seq, client_msg_id) = (number("seq"), text("clientMsgID"));
         let here = id == self.conversation_id;
         let same = |message: &MsgData| {
-            message.client_msg_id == client_msg_id || (here && client_msg_id.is_empty())
+            // Of what another node has erased, the ID is not known everywhere.
+            let erased = message.client_msg_id.is_empty() && !self.by_other_node;
+            message.client_msg_id == client_msg_id || (here && (client_msg_id.is_empty() || erased))
         };
-        let found = match self.mark(head.number, seq, same)? {
+        let found = match self.at(head.number, seq, same)? {
             None if here && self.by_other_node && !client_msg_id.is_empty() => {
                 self.mark_of(head.number, client_msg_id)?
             }
             found => found,
         };
         let Some((message, marks)) = found else { return Ok(None) };
-        let Some(revoke) = marks.revoke else { return Ok(None) };
-        // Of another conversation, who sees this one need not know more.
-        if here { revoked_content(&message, &revoke).map(Some) } else { Ok(Some("{}".into())) }
+        match marks.revoke {
+            // Of another conversation, who sees this one need not know more.
+            Some(revoke) if here => revoked_content(&message, &revoke).map(Some),
+            None if !message_log::is_erased(&message) => Ok(None),
+            _ => Ok(Some("{}".into())),
+        }
     }
 
-    /// The message at a seq and its marks, if it has such.
-    fn mark(
+    /// The message at a seq and its marks, as far as it is on this node.
+    fn at(
         &self,
         conversation: u64,
         seq: i64,
@@ -166,9 +173,12 @@ impl<R: Read> Repair<'_, R> {
             return Ok(None);
         }
         let key = (conversation, seq.cast_unsigned());
-        let Some(marks) = schema::MESSAGE_MARKS.get(self.from, key)? else { return Ok(None) };
         let message = schema::MESSAGES.get(self.from, key)?;
-        Ok(message.filter(same).map(|message| (message, marks)))
+        let Some(message) = message.filter(|m| !is_elsewhere(m) && same(m)) else {
+            return Ok(None);
+        };
+        let marks = schema::MESSAGE_MARKS.get(self.from, key)?.unwrap_or_default();
+        Ok(Some((message, marks)))
     }
 
     /// The message with an ID among those that have marks.
