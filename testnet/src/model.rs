@@ -1,17 +1,28 @@
 //! A model of who must see what, and random work that holds a node against it.
 //!
-//! `State` is the model: a few hundred lines that know the rules and nothing of how they are kept.
-//! A seed makes a row of actions; each is done in a `World`, and its answer, every push to every device and, now and then, everything that can be read must be
-//! what the model says. One world is the services over the memory engine in paused time, the other
-//! a real process with real connections.
+//! `State` is the model: some hundred lines that know the rules and nothing of how they are kept; what a
+//! user may see is one of them (`sight`). A seed makes a row of actions; each is done in a `World`, and
+//! its answer, every push to every device and, now and then, everything that can be read must be what
+//! the model says: lists, counts, newest messages, windows, searches, and the copies that devices keep
+//! by the version logs. One world is the services over the memory engine in paused time, the other a
+//! real process with real connections.
 
 mod action;
+mod content;
+mod copy;
 mod device;
 mod expected;
+mod friend;
 mod group;
+mod list;
+mod log;
+mod look;
 mod memory;
+mod message;
 mod play;
 mod process;
+mod request;
+mod sight;
 mod world;
 
 use std::path::PathBuf;
@@ -128,7 +139,7 @@ fn play_one(options: &Options, seed: u64) -> Result {
         Kind::Process => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let world = Real::start(&options.server).await?;
+                let world = Real::start(&options.server, play::hides_history(seed)).await?;
                 play::play(world, seed, options.steps, options.trace).await
             })
         }
@@ -140,14 +151,15 @@ pub fn play_in_memory(seed: u64, steps: usize, trace: bool) -> Result {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(async {
-        let world = Memory::start(seed).await?;
+        let world = Memory::start(seed, play::hides_history(seed)).await?;
         play::play(world, seed, steps, trace).await
     })
 }
 
 /// Plays one seed against a real process of the program at `server`.
 pub async fn play_in_process(server: &std::path::Path, seed: u64, steps: usize) -> Result {
-    play::play(Real::start(server).await?, seed, steps, false).await
+    let world = Real::start(server, play::hides_history(seed)).await?;
+    play::play(world, seed, steps, false).await
 }
 
 /// The seeds of [`REGRESSIONS`] with their numbers of actions.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::device::User;
 use super::expected::{ARGS, DENIED, FAILED, NOT_FOUND, OK, Outcome, Request, State, group_id};
+use super::log::Parties;
 
 const CREATED: i32 = 1501;
 const APPLICATION: i32 = 1503;
@@ -46,6 +47,9 @@ pub(super) struct Member {
     pub(super) role: Role,
     /// Silent up to this time, in milliseconds; `None` if not.
     muted_until: Option<i64>,
+    /// Number of the action in which the member came, and the place among all who came.
+    pub(super) joined: i64,
+    place: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -54,12 +58,30 @@ pub(super) struct Group {
     admission: i32,
     muted: bool,
     dismissed: bool,
+    /// Who has come so far.
+    places: u64,
+    /// Until when people are silent who have left.
+    silent: BTreeMap<User, i64>,
     /// Who asked to join, and who invited them.
     requests: BTreeMap<User, (Request, Option<User>)>,
 }
 
 impl Group {
-    fn role(&self, user: User) -> Option<Role> {
+    /// Members, by rank and then as they joined.
+    pub(super) fn by_rank(&self) -> Vec<User> {
+        let mut members: Vec<(&User, &Member)> = self.members.iter().collect();
+        members.sort_by_key(|(_, member)| (std::cmp::Reverse(member.role), member.place));
+        members.into_iter().map(|(user, _)| *user).collect()
+    }
+
+    fn enter(&mut self, user: User, role: Role, step: i64) {
+        self.places += 1;
+        let muted_until = self.silent.remove(&user);
+        let member = Member { role, muted_until, joined: step, place: self.places };
+        self.members.insert(user, member);
+    }
+
+    pub(super) fn role(&self, user: User) -> Option<Role> {
         self.members.get(&user).map(|member| member.role)
     }
 
@@ -108,21 +130,25 @@ impl State {
         owner: User,
         members: &[User],
         admission: i32,
+        quiet: bool,
     ) -> Outcome {
-        let member = |role| Member { role, muted_until: None };
-        let mut all: BTreeMap<User, Member> =
-            members.iter().map(|user| (*user, member(Role::Ordinary))).collect();
-        all.insert(owner, member(Role::Owner));
-        let group = Group {
-            members: all,
+        let mut group = Group {
+            members: BTreeMap::new(),
             admission,
             muted: false,
             dismissed: false,
+            places: 0,
+            silent: BTreeMap::new(),
             requests: BTreeMap::new(),
         };
+        group.enter(owner, Role::Owner, self.step);
+        for user in members {
+            group.enter(*user, Role::Ordinary, self.step);
+        }
         self.groups.insert(id.to_owned(), group);
+        self.log(&group_id(id), || Parties::Group(id.to_owned()));
         let mut outcome = Outcome::default();
-        self.tell_all(&mut outcome, id, CREATED, owner);
+        self.tell_most(&mut outcome, id, CREATED, owner, quiet);
         outcome
     }
 
@@ -132,21 +158,40 @@ impl State {
         self.tell_group(outcome, id, (kind, true, false), by, &to)
     }
 
-    fn enter(&mut self, id: &str, user: User) {
-        if let Some(group) = self.groups.get_mut(id) {
-            group.members.insert(user, Member { role: Role::Ordinary, muted_until: None });
-        }
-        self.bound(id, user, 0);
+    /// As [`tell_all`](Self::tell_all), but not in the chat if it is `quiet`.
+    fn tell_most(&mut self, outcome: &mut Outcome, id: &str, kind: i32, by: User, quiet: bool) {
+        let to = self.members(id);
+        self.tell_group(outcome, id, (kind, !quiet, false), by, &to);
     }
 
-    fn leave(&mut self, outcome: &mut Outcome, id: &str, user: User, kind: i32, by: User) {
+    fn enter(&mut self, id: &str, user: User) {
+        let step = self.step;
         if let Some(group) = self.groups.get_mut(id) {
-            group.members.remove(&user);
+            group.enter(user, Role::Ordinary, step);
+        }
+        self.open(id, user);
+    }
+
+    fn leave(
+        &mut self,
+        outcome: &mut Outcome,
+        id: &str,
+        user: User,
+        (kind, quiet): (i32, bool),
+        by: User,
+    ) {
+        let mut joined = 0;
+        if let Some(group) = self.groups.get_mut(id)
+            && let Some(member) = group.members.remove(&user)
+        {
+            joined = member.joined;
+            group.silent.extend(member.muted_until.map(|until| (user, until)));
         }
         let mut to = self.members(id);
         to.push(user);
-        let seq = self.tell_group(outcome, id, (kind, true, false), by, &to);
-        self.bound(id, user, seq);
+        let seq = self.tell_group(outcome, id, (kind, !quiet, false), by, &to);
+        let end = if quiet { self.newest(&group_id(id)) } else { seq };
+        self.close(id, user, joined, end);
         self.tell_changed(outcome, user);
     }
 
@@ -156,11 +201,12 @@ impl State {
             told.push(from);
         }
         for user in told {
-            self.tell_one(outcome, APPLICATION, from, user);
+            self.tell(outcome, APPLICATION, from, user);
         }
     }
 
-    pub(super) fn invite(&mut self, by: User, id: &str, user: User) -> Outcome {
+    /// `quiet`: the chat does not say it.
+    pub(super) fn invite(&mut self, by: User, id: &str, user: User, quiet: bool) -> Outcome {
         let Some(group) = self.groups.get(id).cloned() else { return Outcome::refused(NOT_FOUND) };
         if group.dismissed {
             return Outcome::refused(DISMISSED);
@@ -178,7 +224,7 @@ impl State {
             return outcome;
         }
         self.enter(id, user);
-        self.tell_all(&mut outcome, id, INVITED, by);
+        self.tell_most(&mut outcome, id, INVITED, by, quiet);
         self.tell_changed(&mut outcome, user);
         outcome
     }
@@ -231,7 +277,7 @@ impl State {
         told.push(user);
         let mut outcome = Outcome::default();
         for to in told {
-            self.tell_one(&mut outcome, if agree { ACCEPTED } else { REJECTED }, by, to);
+            self.tell(&mut outcome, if agree { ACCEPTED } else { REJECTED }, by, to);
         }
         if enters {
             let kind = if inviter.is_some() { INVITED } else { ENTERED };
@@ -241,7 +287,8 @@ impl State {
         outcome
     }
 
-    pub(super) fn kick(&mut self, by: User, id: &str, user: User) -> Outcome {
+    /// `quiet`: the chat does not say it.
+    pub(super) fn kick(&mut self, by: User, id: &str, user: User, quiet: bool) -> Outcome {
         let Some(group) = self.groups.get(id).cloned() else { return Outcome::refused(NOT_FOUND) };
         if by == user || group.role(user) == Some(Role::Owner) {
             return Outcome::refused(ARGS);
@@ -253,7 +300,7 @@ impl State {
             return Outcome::refused(DENIED);
         }
         let mut outcome = Outcome::default();
-        self.leave(&mut outcome, id, user, KICKED, by);
+        self.leave(&mut outcome, id, user, (KICKED, quiet), by);
         outcome
     }
 
@@ -264,7 +311,7 @@ impl State {
             Some(_) => {}
         }
         let mut outcome = Outcome::default();
-        self.leave(&mut outcome, id, user, QUIT, user);
+        self.leave(&mut outcome, id, user, (QUIT, false), user);
         outcome
     }
 
@@ -306,7 +353,8 @@ impl State {
         }
     }
 
-    pub(super) fn dismiss(&mut self, by: User, id: &str) -> Outcome {
+    /// `quiet`: nobody is told.
+    pub(super) fn dismiss(&mut self, by: User, id: &str, quiet: bool) -> Outcome {
         let Some(group) = self.groups.get(id) else { return Outcome::refused(NOT_FOUND) };
         if group.dismissed {
             // Nobody owns it any more.
@@ -316,16 +364,21 @@ impl State {
             return Outcome::refused(DENIED);
         }
         let members = self.members(id);
-        let end = self.newest(&group_id(id)) + 1;
+        let end = self.newest(&group_id(id)) + i64::from(!quiet);
         for user in &members {
-            self.bound(id, *user, end);
+            let joined = self.groups.get(id).and_then(|group| group.members.get(user));
+            let joined = joined.map_or(0, |member| member.joined);
+            self.close(id, *user, joined, end);
         }
         if let Some(group) = self.groups.get_mut(id) {
             group.dismissed = true;
             group.members.clear();
         }
         let mut outcome = Outcome::default();
-        self.tell_group(&mut outcome, id, (DISMISSED_KIND, true, false), by, &members);
+        if !quiet {
+            let how = (DISMISSED_KIND, true, false);
+            self.tell_group(&mut outcome, id, how, by, &members);
+        }
         outcome
     }
 

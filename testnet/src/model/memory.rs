@@ -12,18 +12,17 @@ use axum::http::Request;
 use client_api::RestOptions;
 use futures_util::future::join_all;
 use prost::Message as _;
-use proto::msg::GetConversationsHasReadAndMaxSeqReq;
-use proto::sdkws::{MsgData, PullMessageBySeqsReq, PushMessages, SeqRange};
+use proto::sdkws::{MsgData, PushMessages};
 use serde_json::{Value, json};
 use services::environment::{Clock, Environment, Random as Randomness};
 use services::hub::{Outgoing, Registered};
-use services::{Caller, ServiceError, Services, Settings};
+use services::{Caller, Services, Settings};
 use store::Store;
 use store::engine::MemoryEngine;
 use tower::ServiceExt as _;
 
 use super::device::{Device, REST_PLATFORM, User};
-use super::world::{Arrival, Reach, World};
+use super::world::{Arrival, Question, World};
 use crate::node::QUEUE;
 use crate::random::Seeded;
 use crate::{Result, SECRET};
@@ -47,6 +46,7 @@ pub(super) struct Memory {
     store: Store,
     time: Arc<Time>,
     random: Arc<Seeded>,
+    settings: Settings,
     node: Running,
     /// Token of each user for the REST API.
     tokens: Vec<String>,
@@ -64,13 +64,17 @@ struct Running {
 }
 
 impl Running {
-    async fn start(store: &Store, time: &Arc<Time>, random: &Arc<Seeded>) -> Result<Self> {
+    async fn start(
+        store: &Store,
+        time: &Arc<Time>,
+        random: &Arc<Seeded>,
+        settings: &Settings,
+    ) -> Result<Self> {
         let environment = Environment {
             clock: Arc::clone(time) as Arc<dyn Clock>,
             random: Arc::clone(random) as Arc<dyn Randomness>,
         };
-        let settings = Settings { secret: SECRET.into(), ..Settings::default() };
-        let services = Services::new(store.clone(), settings, environment);
+        let services = Services::new(store.clone(), settings.clone(), environment);
         services.seed_admins().await?;
         services.resume().await?;
         let router =
@@ -80,16 +84,22 @@ impl Running {
 }
 
 impl Memory {
-    pub(super) async fn start(seed: u64) -> Result<Self> {
+    pub(super) async fn start(seed: u64, hides_history: bool) -> Result<Self> {
         let options = store::Options { reserve_bytes: 0, ..store::Options::default() };
         let store = Store::open(Box::new(MemoryEngine::default()), options)?;
         let time = Arc::new(Time(AtomicI64::new(BEGIN_MS)));
         let random = Arc::new(Seeded::new(!seed));
-        let node = Running::start(&store, &time, &random).await?;
+        let settings = Settings {
+            secret: SECRET.into(),
+            history_for_new_members: !hides_history,
+            ..Settings::default()
+        };
+        let node = Running::start(&store, &time, &random, &settings).await?;
         let mut world = Self {
             store,
             time,
             random,
+            settings,
             node,
             tokens: Vec::new(),
             device_tokens: HashMap::new(),
@@ -195,10 +205,8 @@ impl World for Memory {
     }
 
     async fn force_logout(&mut self, device: Device) -> Result {
-        let admin = self.node.services.issue_token("imAdmin", 10).await?;
         let body = json!({ "userID": device.user.id(), "platformID": device.platform });
-        let (code, data) = self.post("/auth/force_logout", &admin, &body).await?;
-        ensure!(code == 0, "force_logout: {code} {data}");
+        self.admin("/auth/force_logout", body).await?;
         Ok(())
     }
 
@@ -207,39 +215,21 @@ impl World for Memory {
         let sends = messages.into_iter().map(|(device, message)| async move {
             match services.send_message(&Self::caller(device), message, None).await {
                 Ok(_) => 0,
-                Err(error) => code(&error),
+                Err(error) => i64::from(error.code()),
             }
         });
         Ok(join_all(sends).await)
     }
 
-    async fn pull(&mut self, user: User, conversation: &str) -> Result<Vec<MsgData>> {
-        let request = PullMessageBySeqsReq {
-            user_id: user.id(),
-            seq_ranges: vec![SeqRange {
-                conversation_id: conversation.to_owned(),
-                begin: 1,
-                end: i64::from(i32::MAX),
-                num: i64::from(i32::MAX),
-            }],
-            order: 0,
-        };
-        let mut pulled = self.node.services.pull_by_ranges(&Self::reader(user), &request)?;
-        Ok(pulled.msgs.remove(conversation).map(|pulled| pulled.msgs).unwrap_or_default())
+    async fn ask<Q: Question>(&mut self, user: User, question: &Q) -> Result<Q::Answer> {
+        Ok(question.ask(&self.node.services, &Self::reader(user))?)
     }
 
-    async fn reach(&mut self, user: User, conversations: &[String]) -> Result<Vec<Reach>> {
-        let request = GetConversationsHasReadAndMaxSeqReq {
-            user_id: user.id(),
-            conversation_ids: conversations.to_vec(),
-            return_pinned: false,
-        };
-        let answer = self.node.services.read_and_max_seqs(&Self::reader(user), &request)?;
-        let reach = conversations.iter().map(|id| {
-            let seqs = answer.seqs.get(id).cloned().unwrap_or_default();
-            Reach { max_seq: seqs.max_seq, read_seq: seqs.has_read_seq }
-        });
-        Ok(reach.collect())
+    async fn admin(&mut self, path: &str, body: Value) -> Result<Value> {
+        let admin = self.node.services.issue_token("imAdmin", 10).await?;
+        let (code, data) = self.post(path, &admin, &body).await?;
+        ensure!(code == 0, "{path}: {code} {data}");
+        Ok(data)
     }
 
     async fn settle(&mut self) -> Result<Vec<(Device, Vec<Arrival>)>> {
@@ -266,7 +256,7 @@ impl World for Memory {
 
     async fn restart(&mut self) -> Result {
         self.connected.clear();
-        self.node = Running::start(&self.store, &self.time, &self.random).await?;
+        self.node = Running::start(&self.store, &self.time, &self.random, &self.settings).await?;
         Ok(())
     }
 
@@ -295,16 +285,4 @@ fn taken(registered: &Registered) -> Result<Vec<Arrival>> {
         }
     }
     Ok(arrivals)
-}
-
-/// The code that clients get for an error of a send.
-fn code(error: &ServiceError) -> i64 {
-    match error {
-        ServiceError::Blocked => 1302,
-        ServiceError::NotInGroup(_) => 1203,
-        ServiceError::Dismissed => 1204,
-        ServiceError::Muted(_) => 1402,
-        ServiceError::GroupMuted => 1403,
-        _ => 500,
-    }
 }

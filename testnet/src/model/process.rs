@@ -5,12 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use proto::msg::{GetConversationsHasReadAndMaxSeqReq, GetConversationsHasReadAndMaxSeqResp};
 use proto::sdkws::MsgData;
 use serde_json::{Value, json};
 
 use super::device::{Device, PLATFORMS, REST_PLATFORM, User};
-use super::world::{Arrival, Reach, World};
+use super::world::{Arrival, Question, World};
 use crate::socket::text_message;
 use crate::{Admin, Client, Process, Push, Result, Socket, Wire};
 
@@ -19,7 +18,6 @@ const HELD_BACK: Duration = Duration::from_millis(120);
 /// Who marks the end of what has to arrive.
 const FENCE: &str = "fence";
 const TYPING: i32 = 113;
-const READ_AND_MAX_SEQS: i32 = 1006;
 const SEND: i32 = 1003;
 
 pub(super) struct Real {
@@ -31,6 +29,8 @@ pub(super) struct Real {
     /// Newest login of each device, and the one before.
     logins: HashMap<Device, (Client, Option<Client>)>,
     connected: HashMap<Device, Socket>,
+    /// Connections that stay while users look at what they have.
+    readers: HashMap<User, Socket>,
     /// Replaced by a newer login, with what they have still to say.
     leaving: Vec<(Device, Socket)>,
     /// Something may be held back.
@@ -38,8 +38,13 @@ pub(super) struct Real {
 }
 
 impl Real {
-    pub(super) async fn start(server: &Path) -> Result<Self> {
-        let node = Process::builder(server).variable("ENTENTE_LOG_LEVEL", "error").start().await?;
+    pub(super) async fn start(server: &Path, hides_history: bool) -> Result<Self> {
+        let history = if hides_history { "false" } else { "true" };
+        let node = Process::builder(server)
+            .variable("ENTENTE_LOG_LEVEL", "error")
+            .variable("ENTENTE_CHAT_HISTORY_FOR_NEW_MEMBERS", history)
+            .start()
+            .await?;
         let admin = node.admin().await?;
         let names: Vec<String> = User::all().map(User::id).collect();
         let all: Vec<&str> = names.iter().map(String::as_str).chain([FENCE]).collect();
@@ -55,6 +60,7 @@ impl Real {
             users,
             logins: HashMap::new(),
             connected: HashMap::new(),
+            readers: HashMap::new(),
             leaving: Vec::new(),
             slow: false,
         };
@@ -66,11 +72,6 @@ impl Real {
         let client = self.admin.client(FENCE, 5).await?;
         self.fence = Some(client.connect(Wire::GOB_GZIP).await?);
         Ok(())
-    }
-
-    /// A connection of a user that stays for one question only.
-    async fn reader(&self, user: User) -> Result<Socket> {
-        self.users.get(user.0).context("no such user")?.connect(Wire::GOB_GZIP).await
     }
 }
 
@@ -148,26 +149,21 @@ impl World for Real {
         Ok(codes)
     }
 
-    async fn pull(&mut self, user: User, conversation: &str) -> Result<Vec<MsgData>> {
-        self.reader(user).await?.window_of(conversation).await
+    async fn ask<Q: Question>(&mut self, user: User, question: &Q) -> Result<Q::Answer> {
+        if !self.readers.contains_key(&user) {
+            let client = self.users.get(user.0).context("no such user")?;
+            self.readers.insert(user, client.connect(Wire::GOB_GZIP).await?);
+        }
+        let reader = self.readers.get_mut(&user).context("no reader")?;
+        reader.call(Q::NUMBER, question).await
     }
 
-    async fn reach(&mut self, user: User, conversations: &[String]) -> Result<Vec<Reach>> {
-        let request = GetConversationsHasReadAndMaxSeqReq {
-            user_id: user.id(),
-            conversation_ids: conversations.to_vec(),
-            return_pinned: false,
-        };
-        let answer: GetConversationsHasReadAndMaxSeqResp =
-            self.reader(user).await?.call(READ_AND_MAX_SEQS, &request).await?;
-        let reach = conversations.iter().map(|id| {
-            let seqs = answer.seqs.get(id).cloned().unwrap_or_default();
-            Reach { max_seq: seqs.max_seq, read_seq: seqs.has_read_seq }
-        });
-        Ok(reach.collect())
+    async fn admin(&mut self, path: &str, body: Value) -> Result<Value> {
+        self.admin.client.call(path, body).await
     }
 
     async fn settle(&mut self) -> Result<Vec<(Device, Vec<Arrival>)>> {
+        self.readers.clear();
         if std::mem::take(&mut self.slow) {
             tokio::time::sleep(HELD_BACK).await;
         }
@@ -202,6 +198,7 @@ impl World for Real {
     }
 
     async fn restart(&mut self) -> Result {
+        self.readers.clear();
         self.connected.clear();
         self.leaving.clear();
         self.fence = None;
@@ -211,6 +208,7 @@ impl World for Real {
     }
 
     async fn end(mut self) -> Result {
+        self.readers.clear();
         self.connected.clear();
         self.fence = None;
         self.node.stop().await?;

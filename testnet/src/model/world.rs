@@ -1,7 +1,15 @@
 //! What a seed is played in.
 
-use proto::sdkws::MsgData;
+use prost::Message;
+use proto::msg::{
+    GetConversationsHasReadAndMaxSeqReq, GetConversationsHasReadAndMaxSeqResp, GetLastMessageReq,
+    GetLastMessageResp, GetSeqMessageReq, GetSeqMessageResp,
+};
+use proto::sdkws::{
+    GetMaxSeqReq, GetMaxSeqResp, MsgData, PullMessageBySeqsReq, PullMessageBySeqsResp,
+};
 use serde_json::Value;
+use services::{Caller, Services};
 
 use super::device::{Device, User};
 use crate::Result;
@@ -15,11 +23,35 @@ pub(super) enum Arrival {
     Kicked,
 }
 
-/// How far a conversation goes for a user, and how far the user has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Reach {
-    pub(super) max_seq: i64,
-    pub(super) read_seq: i64,
+/// A question that a device asks over its connection.
+pub(super) trait Question: Message {
+    type Answer: Message + Default;
+    /// Its number on the connection.
+    const NUMBER: i32;
+
+    /// Asks the services themselves.
+    fn ask(&self, services: &Services, caller: &Caller) -> services::Result<Self::Answer>;
+}
+
+macro_rules! questions {
+    ($($number:literal $question:ident $answer:ident $method:ident;)*) => {$(
+        impl Question for $question {
+            type Answer = $answer;
+            const NUMBER: i32 = $number;
+
+            fn ask(&self, services: &Services, caller: &Caller) -> services::Result<Self::Answer> {
+                services.$method(caller, self)
+            }
+        }
+    )*};
+}
+
+questions! {
+    1001 GetMaxSeqReq GetMaxSeqResp max_seqs;
+    1002 PullMessageBySeqsReq PullMessageBySeqsResp pull_by_ranges;
+    1005 GetSeqMessageReq GetSeqMessageResp pull_by_seqs;
+    1006 GetConversationsHasReadAndMaxSeqReq GetConversationsHasReadAndMaxSeqResp read_and_max_seqs;
+    1007 GetLastMessageReq GetLastMessageResp last_messages;
 }
 
 /// A node with users, and their devices.
@@ -55,11 +87,11 @@ pub(super) trait World {
     /// Sends messages side by side; returns their error codes.
     async fn send(&mut self, messages: Vec<(Device, MsgData)>) -> Result<Vec<i64>>;
 
-    /// All messages of a conversation that a user can pull, from seq 1 on.
-    async fn pull(&mut self, user: User, conversation: &str) -> Result<Vec<MsgData>>;
+    /// Asks a question as a user; it must be answered.
+    async fn ask<Q: Question>(&mut self, user: User, question: &Q) -> Result<Q::Answer>;
 
-    /// How far conversations go for a user.
-    async fn reach(&mut self, user: User, conversations: &[String]) -> Result<Vec<Reach>>;
+    /// Calls a route of the REST API as the app admin; it must succeed.
+    async fn admin(&mut self, path: &str, body: Value) -> Result<Value>;
 
     /// Waits until everything has arrived that follows from what was done; returns it by device.
     async fn settle(&mut self) -> Result<Vec<(Device, Vec<Arrival>)>>;
