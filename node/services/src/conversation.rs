@@ -18,6 +18,7 @@ use store::{Read, message_log, schema};
 use crate::change::Change;
 use crate::conversation_id::{self, GROUP};
 use crate::error::Result;
+use crate::fault::Fault;
 use crate::notification::{Notification, To, kind};
 use crate::user::NEVER_MS;
 
@@ -74,7 +75,11 @@ fn listed(
     }
     match record.hidden_through {
         None => Ok(true),
-        Some(seq) => Ok(end(record, message_log::newest(from, conversation_id)?.0) > seq),
+        Some(seq) => {
+            let newest = message_log::newest(from, conversation_id)?.0;
+            let seen = if Fault::LeftGroupComesBack.is_on() { newest } else { end(record, newest) };
+            Ok(seen > seq)
+        }
     }
 }
 

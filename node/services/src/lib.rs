@@ -13,6 +13,7 @@ mod day;
 pub mod delivery;
 pub mod environment;
 mod error;
+mod fault;
 pub mod federation;
 pub mod friend;
 pub mod group;

@@ -11,6 +11,7 @@ use crate::change::Change;
 use crate::conversation_id::{self, GROUP};
 use crate::delivery::Delivery;
 use crate::error::Result;
+use crate::fault::Fault;
 
 /// Somebody who comes into a group.
 #[derive(Debug, Clone)]
@@ -94,7 +95,9 @@ impl Change<'_, '_> {
                 ..Default::default()
             });
             record.max_seq = 0;
-            record.hidden_through = None;
+            if !Fault::ReturnedMemberSeesNothing.is_on() {
+                record.hidden_through = None;
+            }
             if hides_history {
                 record.min_seq = newest + 1;
             }

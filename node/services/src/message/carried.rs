@@ -15,6 +15,7 @@ use super::view::revoked_content;
 use crate::change::json;
 use crate::conversation_id::{self, GROUP, NOTIFICATION};
 use crate::error::Result;
+use crate::fault::Fault;
 use crate::notification::kind::REVOKE;
 
 const MERGED: i32 = 107;
@@ -35,7 +36,12 @@ pub(super) fn repaired(
     conversation_id: &str,
     message: &MsgData,
 ) -> Result<Option<String>> {
-    if ![AT, MERGED, QUOTE].contains(&message.content_type) {
+    let carries = match message.content_type {
+        QUOTE => true,
+        AT | MERGED => !Fault::MentionsKeepRevoked.is_on(),
+        _ => false,
+    };
+    if !carries {
         return Ok(None);
     }
     let Ok(mut content) = serde_json::from_slice::<Value>(&message.content) else {

@@ -21,6 +21,7 @@ use crate::access::Caller;
 use crate::conversation;
 use crate::conversation_id;
 use crate::error::{Result, ServiceError};
+use crate::fault::Fault;
 
 const DESCENDING: i32 = 1;
 
@@ -262,7 +263,8 @@ pub(crate) fn newest_shown(
     for row in rows.take(MAX_STEPS) {
         let (seq, message) = row?;
         let key = (window.number, seq.cast_unsigned(), user_id);
-        if message.status < ERASED && !schema::HIDDEN_MESSAGES.contains(from, key)? {
+        let deleted = schema::HIDDEN_MESSAGES.contains(from, key)?;
+        if message.status < ERASED && (!deleted || Fault::DeletedMessageIsLast.is_on()) {
             return Shown::new(from, user_id, conversation_id, &window)?.show(message).map(Some);
         }
     }
@@ -363,7 +365,8 @@ pub(crate) fn seqs(from: &impl Read, user_id: &str, conversation_id: &str) -> Re
     let max_seq_time = rows.next().transpose()?.map_or(0, |(_, newest)| newest.send_time);
     let position = schema::READ_POSITIONS.get(from, (user_id, conversation_id))?;
     let read_seq = position.map_or(0, |position| position.read_seq);
-    let read_seq = read_seq.max(window.low - 1).min(max_seq);
+    let before = if Fault::HistoryIsUnread.is_on() { 0 } else { window.low - 1 };
+    let read_seq = read_seq.max(before).min(max_seq);
     let head = schema::CONVERSATION_HEADS.get(from, conversation_id)?.unwrap_or_default();
     let not_there = head.left_out(read_seq, max_seq) + deleted(from, &window, user_id, read_seq)?;
     Ok(Seqs { max_seq, has_read_seq: (read_seq + not_there).min(max_seq), max_seq_time })
