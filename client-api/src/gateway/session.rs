@@ -43,7 +43,7 @@ const MAX_SENDS: usize = 64;
 /// Pause between the answer to a send and the push of the same message to the sender's JS SDK, which
 /// only knows its own message again once it has seen the answer; frames that arrive together are
 /// handled side by side there.
-const AFTER_ANSWER: Duration = Duration::from_millis(2);
+const AFTER_ANSWER: Duration = Duration::from_millis(10);
 /// Frames written before the socket is flushed.
 const WRITE_BATCH: usize = 64;
 /// Longest frame that the native SDK reads. Its connection would end at a longer one, and again at
