@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use federation::Domain;
 use federation::identity::Identity;
 use services::Environment;
 
@@ -67,16 +66,6 @@ impl DataFolder {
         }
         let text = read_if_there(&file)?;
         Identity::read(&text).with_context(|| format!("identity in {}", file.display()))
-    }
-
-    /// The keys of this node, which speak for `domain` from now on.
-    pub(crate) fn identity_of(&self, domain: &Domain) -> anyhow::Result<Identity> {
-        let mut identity = self.identity()?;
-        if identity.domain().as_ref() != Some(domain) {
-            identity.speak_for(domain);
-            self.replace_identity(&identity)?;
-        }
-        Ok(identity)
     }
 
     /// Writes other keys of this node.

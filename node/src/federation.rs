@@ -27,7 +27,9 @@ pub(crate) async fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Federation>> {
     let Some(domain) = services.settings().domain.clone() else { return Ok(None) };
-    let identity = folder.identity_of(&domain)?;
+    let mut identity = folder.identity()?;
+    let known = identity.domain().as_ref() == Some(&domain);
+    identity.speak_for(&domain);
     let listen = address(&config.federation.listen).await?;
     let (links, incoming) = mpsc::channel(WAITING_LINKS);
     let given = config.federation.addresses.iter();
@@ -43,6 +45,10 @@ pub(crate) async fn start(
     let quic = Quic::start(&identity, endpoint, links, stop.clone())
         .await
         .with_context(|| format!("cannot listen on federation.listen = {listen}"))?;
+    if !known {
+        // The folder is bound to the domain only once the node speaks for it.
+        folder.replace_identity(&identity)?;
+    }
     let addresses = quic.addresses().to_vec();
     let settings = Settings {
         domain,

@@ -14,7 +14,7 @@ use services::{Environment, Services, Settings};
 use store::Store;
 use store::engine::SledEngine;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::announce;
@@ -47,15 +47,18 @@ pub(crate) fn run(data: &Data, listen: &Listen, printer: Printer) -> anyhow::Res
     let first = folder.prepare()?;
     let config = read()?;
     let logging = Logging::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Opening a large database takes a while, and a hangup must not end the node meanwhile.
+    let hangups = runtime.block_on(async { reload::hangups() })?;
     let files = descriptors::raise_limit();
     let connections =
         Connections::within(files, config.api.max_connections, config.ws.max_connections);
     if connections.ws < config.ws.max_connections {
         tracing::info!(clients = connections.ws, "the limit of open files allows so many");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let store = open_store(&folder, &config)?;
-    let start = Start { folder, data, listen, config, connections, logging, first, printer };
+    let start =
+        Start { folder, data, listen, config, connections, logging, hangups, first, printer };
     let outcome = runtime.block_on(serve(start, store.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
@@ -70,6 +73,7 @@ struct Start<'a> {
     config: Config,
     connections: Connections,
     logging: Logging,
+    hangups: Signal,
     /// The data folder was just made.
     first: bool,
     printer: Printer,
@@ -130,10 +134,19 @@ fn assumed_url(config: &Config, address: SocketAddr) -> String {
 }
 
 async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
-    let Start { folder, data, listen: given, config, connections, logging, first, printer } = start;
+    let Start {
+        folder,
+        data,
+        listen: given,
+        config,
+        connections,
+        logging,
+        hangups,
+        first,
+        printer,
+    } = start;
     let (folder, config) = (&folder, &config);
     let asked_to_stop = asked_to_stop()?;
-    let hangups = reload::hangups()?;
     let environment = Environment::system();
     let domain = config.federation.domain()?;
     let api = listen("api.listen", &config.api.listen).await?;

@@ -61,3 +61,19 @@ async fn the_folder_goes_on_under_its_domain() -> Result {
     assert_eq!(checked["federation"]["domain"], "alpha.example");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_binds_the_folder_to_nothing() -> Result {
+    let node = Process::builder(PROGRAM).prepare()?;
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let mut command = node.command("serve");
+    command.args(["--api", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--domain", "typo.example"]);
+    command.args(["--federation", &taken.local_addr()?.to_string()]);
+    let refused = command.output().await?;
+    let said = String::from_utf8(refused.stderr)?;
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("in use"), "{said}");
+    let started = announced(&node, &["--domain", "right.example"]).await?;
+    assert_eq!(started["federation"]["domain"], "right.example");
+    Ok(())
+}

@@ -12,7 +12,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, noise, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -113,7 +113,11 @@ impl Quic {
             Multiaddr::from(listen.ip()).with(Protocol::Udp(listen.port())).with(Protocol::QuicV1);
         let refused =
             |reason: String| FederationError::Address { address: listen.to_string(), reason };
-        swarm.listen_on(address).map_err(|error| refused(error.to_string()))?;
+        swarm.listen_on(address).map_err(|error| match error {
+            // Says nothing of its own.
+            TransportError::Other(error) => error.into(),
+            error => refused(error.to_string()),
+        })?;
         let first = tokio::time::timeout(DIAL, async {
             loop {
                 match swarm.select_next_some().await {
