@@ -28,7 +28,7 @@ pub mod upload;
 pub use node::{Node, NodeBuilder, SECRET, TestClock, federated, federated_with};
 pub use process::{Process, ProcessBuilder, free_port};
 pub use rest::{Admin, Answer, Client, Rest};
-pub use socket::{Push, Socket, Wire, text_message};
+pub use socket::{Push, Socket, Wire, text_message, texts_in_texts};
 
 /// Result of a step of a scenario.
 pub type Result<T = ()> = anyhow::Result<T>;

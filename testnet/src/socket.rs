@@ -358,3 +358,14 @@ pub fn text_message(from: &str, to: &str, text: &str) -> MsgData {
         ..MsgData::default()
     }
 }
+
+/// The content of a message that is JSON in a text in JSON, and so on: 12 texts, each within 115 lists,
+/// in less than 30 KB.
+pub fn texts_in_texts() -> String {
+    let mut deep = json!({ "quoteMessage": 1 }).to_string();
+    for _ in 0..12 {
+        let text = json!({ "content": deep });
+        deep = format!("{}{text}{}", "[".repeat(115), "]".repeat(115));
+    }
+    deep
+}

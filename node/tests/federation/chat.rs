@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use proto::sdkws::MsgData;
 use serde_json::json;
 use testnet::{Push, Result, Wire};
 
@@ -303,6 +304,29 @@ async fn users_with_hyphens_write_to_each_other() -> Result {
         let texts = seen.iter().map(|m| String::from_utf8_lossy(&m.content).into_owned());
         let expected = ["engage", "aye"].map(|text| json!({ "content": text }).to_string());
         assert_eq!(texts.collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn deep_messages_are_read_on_both_nodes() -> Result {
+    let pair = Pair::start().await?;
+    let mut at_alice = pair.alice.connect(Wire::JSON).await?;
+    let lists = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    let deep = [testnet::texts_in_texts(), lists];
+    for content in &deep {
+        let message = testnet::text_message("alice", BOB, "");
+        let content = content.clone().into();
+        at_alice.send(&MsgData { content_type: 114, content, ..message }).await?;
+    }
+    pair.settle().await?;
+    let mut at_bob = pair.bob.connect(Wire::JSON).await?;
+    for seen in [
+        at_alice.history_from(CHAT_AT_ALPHA, 1).await?,
+        at_bob.history_from(CHAT_AT_BETA, 1).await?,
+    ] {
+        assert_eq!(seen.len(), deep.len());
+        assert!(seen.iter().zip(&deep).all(|(seen, deep)| *seen.content == *deep.as_bytes()));
     }
     Ok(())
 }

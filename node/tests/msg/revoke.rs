@@ -326,3 +326,32 @@ async fn what_was_deleted_for_everybody_is_gone_where_it_was_carried() -> Result
     }
     node.stop().await
 }
+
+/// JSON in a text starts the limits of its reader anew: texts in texts are deep and short.
+#[tokio::test]
+async fn a_message_of_texts_in_texts_is_read() -> Result {
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let [alice, bob] = admin.users(["alice", "bob"]).await?;
+    let deep = testnet::texts_in_texts();
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    for kind in [114, 106, 107] {
+        let message = MsgData { content_type: kind, ..text_message("alice", "bob", "") };
+        at_alice.send(&MsgData { content: deep.clone().into(), ..message }).await?;
+    }
+    let messages = pull(&bob, "si_alice_bob", 1, 9).await?;
+    assert!((0..3).all(|at| content(&messages[at]) == deep));
+    let search = json!({ "sendID": "alice", "pagination": { "pageNumber": 1, "showNumber": 9 } });
+    let found = admin.client.call("/msg/search_msg", search).await?;
+    assert_eq!(found["chatLogsNum"], 3);
+    for (route, body) in [
+        ("/jssdk/get_active_conversations", json!({ "ownerUserID": "bob", "count": 9 })),
+        ("/jssdk/get_conversations", json!({ "conversationIDs": ["si_alice_bob"] })),
+    ] {
+        let last = bob.call(route, body).await?;
+        assert_eq!(content(&last["conversations"][0]["lastMsg"]), deep);
+    }
+    let mut at_bob = bob.connect(Wire::GOB_GZIP).await?;
+    assert_eq!(at_bob.history_from("si_alice_bob", 1).await?.len(), 3);
+    node.stop().await
+}

@@ -2,8 +2,11 @@
 
 use serde::de::IgnoredAny;
 
+/// Lists and objects in each other, at most. Of deeper JSON nothing is replaced.
+const MAX_DEPTH: usize = 64;
+
 /// Calls `replace` with the keys on the way to each text that is a value, and the text; returns the
-/// JSON with what was replaced, `None` if nothing was or if it is no JSON.
+/// JSON with what was replaced, `None` if nothing was or if it is no JSON, or too deep.
 ///
 /// The elements of a list have the keys of the list.
 pub(super) fn replace_texts(
@@ -15,7 +18,8 @@ pub(super) fn replace_texts(
     {
         return None;
     }
-    let mut scan = Scan { json, at: 0, path: Vec::new(), out: String::new(), copied: 0 };
+    let (path, out) = (Vec::new(), String::new());
+    let mut scan = Scan { json, at: 0, depth: 0, path, out, copied: 0 };
     scan.value(replace)?;
     if scan.copied == 0 {
         return None;
@@ -28,6 +32,8 @@ pub(super) fn replace_texts(
 struct Scan<'a> {
     json: &'a str,
     at: usize,
+    /// Lists and objects around what is read.
+    depth: usize,
     path: Vec<String>,
     out: String,
     /// Bytes of the input that are in `out`, replaced or not.
@@ -46,10 +52,17 @@ impl Scan<'_> {
         }
     }
 
-    /// Valid JSON has a limited depth: serde_json refuses more than 128 levels.
+    /// Steps behind a value; `None` if it is too deep: that JSON is valid does not limit its depth.
     fn value(&mut self, replace: &mut impl FnMut(&[String], &str) -> Option<String>) -> Option<()> {
         self.skip();
-        match self.peek()? {
+        let start = self.peek()?;
+        if matches!(start, b'{' | b'[') {
+            if self.depth == MAX_DEPTH {
+                return None;
+            }
+            self.depth += 1;
+        }
+        match start {
             b'{' => {
                 self.at += 1;
                 loop {
@@ -64,6 +77,7 @@ impl Scan<'_> {
                     self.path.pop();
                 }
                 self.at += 1;
+                self.depth -= 1;
             }
             b'[' => {
                 self.at += 1;
@@ -75,6 +89,7 @@ impl Scan<'_> {
                     self.value(replace)?;
                 }
                 self.at += 1;
+                self.depth -= 1;
             }
             b'"' => {
                 let (start, end) = self.text()?;
@@ -128,6 +143,19 @@ mod tests {
         assert_eq!(replaced.as_deref(), Some(expected));
         assert_eq!(replace_texts(json, &mut |_, _| None), None);
         assert_eq!(replace_texts("[1", &mut |_, _| Some(String::new())), None);
+    }
+
+    #[test]
+    fn of_deep_json_nothing_is_replaced() {
+        let nested = |depth: usize| format!("{}\"x\"{}", "[".repeat(depth), "]".repeat(depth));
+        let replace = &mut |_: &[String], _: &str| Some("y".to_owned());
+        // Beside each other they do not add up.
+        let beside = format!("[{0},{0}]", nested(MAX_DEPTH - 1));
+        let replaced = replace_texts(&beside, replace);
+        assert_eq!(replaced, Some(beside.replace('x', "y")));
+        for depth in [MAX_DEPTH + 1, 100_000] {
+            assert_eq!(replace_texts(&nested(depth), replace), None, "{depth}");
+        }
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -27,6 +27,9 @@ const MANY: &str = "multiMessage";
 const ABSTRACTS: &str = "abstractList";
 /// `{}` as some clients write it.
 const EMPTY_BASE64: &str = "e30=";
+/// Arrays, objects and carried messages in each other that are looked into, texts of JSON in texts
+/// included: the rest stays as it is. Messages that are carried by a carried one take a few each.
+const MAX_DEPTH: usize = 64;
 /// Marks looked through for a message that another node names by a seq of its own.
 const MAX_MARKS: usize = 256;
 
@@ -48,7 +51,7 @@ pub(super) fn repaired(
         return Ok(None);
     };
     let by_other_node = message.group_id.is_empty() && is_remote(&message.send_id);
-    let mut repair = Repair { from, conversation_id, by_other_node, changed: false };
+    let mut repair = Repair { from, conversation_id, by_other_node, depth: 0, changed: false };
     repair.within(&mut content)?;
     if repair.changed { json(&content).map(Some) } else { Ok(None) }
 }
@@ -58,12 +61,25 @@ struct Repair<'a, R> {
     conversation_id: &'a str,
     /// Its seqs are those of another node.
     by_other_node: bool,
+    /// Values around the one that is looked into.
+    depth: usize,
     changed: bool,
 }
 
 impl<R: Read> Repair<'_, R> {
-    /// Repairs what a value holds; JSON that was read has a limited depth.
+    /// Repairs what a value holds. Every way down leads through here: the reader of JSON limits the depth
+    /// of each text, not that of texts in texts.
     fn within(&mut self, value: &mut Value) -> Result<()> {
+        if self.depth == MAX_DEPTH {
+            return Ok(());
+        }
+        self.depth += 1;
+        let repaired = self.each_within(value);
+        self.depth -= 1;
+        repaired
+    }
+
+    fn each_within(&mut self, value: &mut Value) -> Result<()> {
         match value {
             Value::Array(list) => list.iter_mut().try_for_each(|value| self.within(value)),
             Value::Object(fields) => {
