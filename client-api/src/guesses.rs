@@ -2,7 +2,8 @@
 //!
 //! The first wrong ones of an address cost nothing. Then a guess takes one of a few turns, and a wrong
 //! one keeps its turn for a while, longer each time: whoever sends a thousand at once does not learn
-//! more than whoever sends one after the other. A right one gives its turn back at once.
+//! more than whoever sends one after the other. A right one gives its turn back at once; whoever hangs
+//! up takes nothing back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,8 +13,9 @@ use std::time::Duration;
 use axum::http::Extensions;
 use parking_lot::Mutex;
 use services::{ServiceError, Services};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client_address::ClientAddress;
 use crate::error_code::ApiError;
@@ -79,14 +81,27 @@ impl Guesses {
         let (Some(guesses), Some(client)) =
             (extensions.get::<Self>(), extensions.get::<ClientAddress>())
         else {
-            return Ok(Turn { of: None, kept: Duration::ZERO, _permit: None });
+            return Ok(Turn::default());
         };
         guesses.turn_of(client.0).await
     }
 
+    /// Returns when the client of a request may be told that its token is none. It is told in any
+    /// case: a device with an old token asks again until it hears so.
+    async fn wrong_token(extensions: &Extensions) {
+        let latest = Instant::now() + LONGEST;
+        let turn = async {
+            match Self::turn(extensions).await {
+                Ok(turn) => turn.wrong().await,
+                Err(_) => sleep_until(latest).await,
+            }
+        };
+        let _ = timeout_at(latest, turn).await;
+    }
+
     async fn turn_of(&self, client: IpAddr) -> Result<Turn, ApiError> {
         let address = block(client);
-        let mut turn = Turn { of: None, kept: Duration::ZERO, _permit: None };
+        let mut turn = Turn::default();
         let (over, turns, waiting) = {
             let mut known = self.0.known.lock();
             let failures = known.touched(address);
@@ -108,7 +123,7 @@ impl Guesses {
                 }
             };
             turn.kept = STEP.saturating_mul(over).min(LONGEST);
-            turn._permit = Some(permit);
+            turn.permit = Some(permit);
         }
         turn.of = Some((self.clone(), address));
         Ok(turn)
@@ -146,16 +161,20 @@ impl Known {
     }
 }
 
-/// Leave to guess once. Dropped, it was a wrong guess.
+/// Leave to guess once. Dropped, it was a wrong guess, and its turn is kept as long as that of one.
+#[derive(Default)]
 pub(crate) struct Turn {
     of: Option<(Guesses, IpAddr)>,
     kept: Duration,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// When a wrong guess may be told.
+    end: Option<Instant>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
     /// The guess was right.
-    pub(crate) fn right(self) {
+    pub(crate) fn right(mut self) {
+        self.permit = None;
         let Some((guesses, address)) = &self.of else { return };
         if let Some(failures) = guesses.0.known.lock().addresses.get_mut(address) {
             failures.count = failures.count.saturating_sub(1);
@@ -163,12 +182,32 @@ impl Turn {
     }
 
     /// The guess was wrong; returns when that may be told.
-    pub(crate) async fn wrong(self) {
-        tokio::time::sleep(self.kept).await;
+    pub(crate) async fn wrong(mut self) {
+        let end = Instant::now() + self.kept;
+        self.end = Some(end);
+        sleep_until(end).await;
     }
 }
 
-/// The answer to a request with a token; if the node does not hold the token, not before its turn.
+impl Drop for Turn {
+    /// Who hangs up before the answer must not have the turn back before its time.
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let now = Instant::now();
+        let end = self.end.unwrap_or(now + self.kept);
+        if let Ok(runtime) = Handle::try_current()
+            && end > now
+        {
+            runtime.spawn(async move {
+                sleep_until(end).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// The answer to a request with a token; if the node does not hold the token, not before its turn or
+/// the longest wait.
 ///
 /// Tokens that the node holds are never slowed down, whatever else comes from their address.
 pub(crate) async fn judged<T>(
@@ -183,7 +222,7 @@ pub(crate) async fn judged<T>(
         Err(error) => {
             if !services.holds_token(token) {
                 refusal("bad token", extensions, operation, &error);
-                Guesses::turn(extensions).await?.wrong().await;
+                Guesses::wrong_token(extensions).await;
             }
             Err(error.into())
         }
@@ -233,6 +272,65 @@ mod tests {
         let (tried, took) = wrong(&guesses, 1_000).await;
         assert!(tried < 100, "{tried}");
         assert!(took > Duration::from_secs(3), "{took:?}");
+    }
+
+    /// How many are tried in a time by clients that hang up as soon as a right one were told.
+    async fn tried_by_hanging_up(guesses: &Guesses, time: Duration, verdict: bool) -> usize {
+        let end = Instant::now() + time;
+        let clients = (0..8).map(|_| {
+            let guesses = guesses.clone();
+            tokio::spawn(async move {
+                let mut tried = 0;
+                while Instant::now() < end {
+                    let guess = async {
+                        let turn = guesses.turn_of(CLIENT).await.expect("few wait");
+                        tried += 1;
+                        if verdict {
+                            turn.wrong().await;
+                        } else {
+                            let _turn = turn;
+                            tokio::time::sleep(LONGEST).await;
+                        }
+                    };
+                    let _ = tokio::time::timeout(Duration::from_millis(5), guess).await;
+                }
+                tried
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        let mut tried = 0;
+        for client in clients {
+            tried += client.await.expect("ends");
+        }
+        tried
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_up_gives_no_turn_back() {
+        for verdict in [true, false] {
+            let guesses = Guesses::default();
+            wrong(&guesses, 100).await;
+            let tried = tried_by_hanging_up(&guesses, LONGEST * 10, verdict).await;
+            assert!(tried <= TURNS * 11, "{tried} tried, verdict: {verdict}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_token_is_told_in_any_case() {
+        let guesses = Guesses::default();
+        let crowd = guesses.clone();
+        let crowd = tokio::spawn(async move { wrong(&crowd, 1_000).await });
+        tokio::task::yield_now().await;
+        let mut extensions = Extensions::new();
+        extensions.insert(guesses);
+        extensions.insert(ClientAddress(CLIENT));
+        for _ in 0..3 {
+            let start = Instant::now();
+            Guesses::wrong_token(&extensions).await;
+            let took = start.elapsed();
+            assert!(took > Duration::from_secs(3) && took <= LONGEST + STEP, "{took:?}");
+        }
+        crowd.await.expect("ends");
     }
 
     #[tokio::test(start_paused = true)]

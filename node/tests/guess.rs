@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testnet::{Process, Rest, Result, SECRET};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_entente");
 /// More wrong ones than cost nothing.
@@ -101,5 +104,58 @@ async fn wrong_tokens_wait_and_right_ones_do_not() -> Result {
     node.admin().await?.client.call("/auth/force_logout", out).await?;
     let (code, _, took) = with(&alice.token, "2001:db8:1:2::1").await?;
     assert!(code == 1506 && took < Duration::from_millis(900), "{code} {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_keeps_its_turn() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    let rest = node.rest();
+    let body = json!({ "secret": "no", "userID": "imAdmin" }).to_string();
+    let request = format!(
+        "POST /auth/get_admin_token HTTP/1.1\r\nHost: node\r\noperationID: o\r\n\
+         X-Forwarded-For: 192.0.2.1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let address = rest.api().trim_start_matches("http://").to_owned();
+            let request = request.clone();
+            tokio::spawn(async move {
+                for _ in 0..60 {
+                    let mut socket = TcpStream::connect(&address).await?;
+                    socket.write_all(request.as_bytes()).await?;
+                    sleep(Duration::from_millis(15)).await;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await??;
+    }
+    // All turns are taken for seconds, for a right one, too, as before its turn nobody can know.
+    let (code, text, took) = secret(&rest, SECRET, "192.0.2.1").await?;
+    assert!(code == 0 && took > Duration::from_millis(500), "{text} {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_token_is_told_so_among_a_crowd_of_guesses() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    let rest = node.rest();
+    let crowd: Vec<_> = (0..200)
+        .map(|at| {
+            let rest = rest.clone();
+            tokio::spawn(async move { secret(&rest, &at.to_string(), "192.0.2.1").await })
+        })
+        .collect();
+    sleep(Duration::from_millis(500)).await;
+    let headers = [("token", "no.good.token"), ("X-Forwarded-For", "192.0.2.1")];
+    let (code, text, took) = ask(&rest, "/object/part_size", json!({}), &headers).await?;
+    assert!(code == 1503 && took < Duration::from_secs(6), "{text} {took:?}");
+    for guess in crowd {
+        guess.await??;
+    }
     Ok(())
 }
