@@ -49,6 +49,9 @@ const WRITE_BATCH: usize = 64;
 /// Longest frame that the native SDK reads. Its connection would end at a longer one, and again at
 /// each attempt to fetch the same messages.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Bytes of messages in an answer that was too large with all of them, until it is not: packed they take
+/// less, with what is around them more.
+const PULL_TRIES: [usize; 3] = [3 << 19, 3 << 18, 0];
 /// Most bytes of a frame once inflated.
 const MAX_INFLATED_BYTES: usize = 1024 * 1024;
 
@@ -277,6 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         }
         let logout = request.req_identifier == id::LOGOUT;
+        let mut tries = PULL_TRIES.into_iter();
         let mut bytes = MAX_PULLED_BYTES;
         let frame = loop {
             // On the heap: a connection that asks nothing does not hold room for it.
@@ -284,10 +288,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let answer = Box::pin(run).await;
             let frame = answer_frame(self.wire, &request, answer);
             let fits = frame.len() <= MAX_ANSWER_BYTES || encoding != Encoding::Gob;
-            if fits || bytes == 0 || !opcode::pulls(request.req_identifier) {
+            if fits || !opcode::pulls(request.req_identifier) {
                 break frame;
             }
-            bytes /= 2;
+            let Some(fewer) = tries.next() else { break frame };
+            bytes = fewer;
         };
         self.write([Message::binary(frame)]).await?;
         if logout { Err(End::Drop) } else { Ok(()) }

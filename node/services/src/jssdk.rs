@@ -12,7 +12,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::conversation::{find, list, to_wire};
 use crate::error::Result;
-use crate::message::{newest_shown, seqs};
+use crate::message::{Steps, each_once, newest_shown, seqs};
 use crate::user::check_count;
 
 /// Conversations in one answer where the request does not say or says too many.
@@ -46,15 +46,15 @@ impl Services {
             rows.push((key, id, record, seqs));
         }
         rows.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let mut conversations = Vec::new();
+        let (mut conversations, mut steps) = (Vec::new(), Steps::default());
         for (_, id, record, seqs) in rows.into_iter().take(count) {
             let read = (seqs.max_seq, seqs.has_read_seq);
-            conversations.extend(filled(&view, owner, &id, record, read)?);
+            conversations.extend(filled(&view, owner, &id, record, read, &mut steps)?);
         }
         Ok(GetActiveConversationsResp { unread_count, conversations })
     }
 
-    /// Those of the conversations named that the user has.
+    /// Those of the conversations named that the user has, each once.
     pub fn get_js_conversations(
         &self,
         caller: &Caller,
@@ -62,13 +62,14 @@ impl Services {
     ) -> Result<GetConversationsResp> {
         check_count("conversationIDs", request.conversation_ids.len(), MAX_IDS)?;
         let (view, owner) = (self.store().view(), caller.acts_for(&request.owner_user_id)?);
-        let mut answer = GetConversationsResp::default();
-        for id in &request.conversation_ids {
+        let (mut answer, mut steps) = (GetConversationsResp::default(), Steps::default());
+        for id in each_once(&request.conversation_ids) {
             let Some(record) = find(&view, owner, id)? else { continue };
             let seqs = seqs(&view, owner, id)?;
             answer.unread_count += (seqs.max_seq - seqs.has_read_seq).max(0);
             let read = (seqs.max_seq, seqs.has_read_seq);
-            answer.conversations.extend(filled(&view, owner, id, record, read)?);
+            let filled = filled(&view, owner, id, record, read, &mut steps)?;
+            answer.conversations.extend(filled);
         }
         Ok(answer)
     }
@@ -81,8 +82,9 @@ fn filled(
     id: &str,
     record: Conversation,
     (max_seq, read_seq): (i64, i64),
+    steps: &mut Steps,
 ) -> Result<Option<ConversationMsg>> {
-    let Some(last_msg) = newest_shown(from, owner, id)? else { return Ok(None) };
+    let Some(last_msg) = newest_shown(from, owner, id, steps)? else { return Ok(None) };
     let mut filled =
         ConversationMsg { last_msg: Some(last_msg), max_seq, read_seq, ..Default::default() };
     if record.group_id.is_empty() {

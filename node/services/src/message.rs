@@ -19,7 +19,7 @@ pub(crate) use content::kind::{CUSTOM, TEXT};
 pub(crate) use delete::{delete, erase, forget};
 pub(crate) use mention::mark_named;
 pub use pull::MAX_PULLED_BYTES;
-pub(crate) use pull::{newest_shown, seqs};
+pub(crate) use pull::{Steps, each_once, newest_shown, seqs};
 pub(crate) use read::mark_read;
 pub(crate) use revoke::revoke;
 pub(crate) use send::{SENT, Sending, accept, response};

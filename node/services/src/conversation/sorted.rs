@@ -1,7 +1,6 @@
 //! The list of conversations with their last messages, newest first.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
 
 use proto::conversation::{
     ConversationElem, GetSortedConversationListReq, GetSortedConversationListResp, MsgInfo,
@@ -15,7 +14,7 @@ use crate::Services;
 use crate::access::Caller;
 use crate::conversation_id::GROUP;
 use crate::error::{Result, ServiceError};
-use crate::message::{newest_shown, seqs};
+use crate::message::{Steps, each_once, newest_shown, seqs};
 use crate::page::Page;
 use crate::user::check_count;
 
@@ -40,8 +39,8 @@ impl Services {
         let conversations = if request.conversation_ids.is_empty() {
             list(&view, owner)?
         } else {
-            let (mut found, mut seen) = (Vec::new(), HashSet::new());
-            for id in request.conversation_ids.iter().filter(|id| seen.insert(id.as_str())) {
+            let mut found = Vec::new();
+            for id in each_once(&request.conversation_ids) {
                 found.extend(find(&view, owner, id)?.map(|record| (id.clone(), record)));
             }
             found
@@ -61,9 +60,9 @@ impl Services {
             rows.push(((!record.pinned, Reverse(time)), id, record, unread));
         }
         rows.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let mut conversation_elems = Vec::new();
+        let (mut conversation_elems, mut steps) = (Vec::new(), Steps::default());
         for (_, id, record, unread_count) in page.of(rows) {
-            let last = newest_shown(&view, owner, &id)?;
+            let last = newest_shown(&view, owner, &id, &mut steps)?;
             conversation_elems.push(ConversationElem {
                 conversation_id: id,
                 recv_msg_opt: record.recv_msg_opt,

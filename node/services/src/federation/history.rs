@@ -70,7 +70,7 @@ impl Services {
         } else {
             ids
         };
-        let wanted = ids.iter().map(|id| (id.as_str(), 1, i64::MAX, LAST));
+        let wanted = message::each_once(ids).map(|id| (id.as_str(), 1, i64::MAX, LAST));
         let fetched = self.fetch_wanted(caller, user_id, wanted);
         tokio::time::timeout(LONGEST_FOR_A_LIST, fetched).await.unwrap_or(Ok(()))
     }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use prost::Message as _;
 use proto::msg::{
@@ -29,8 +29,10 @@ const DESCENDING: i32 = 1;
 const MAX_MESSAGES: i64 = 10_000;
 /// Bytes of messages in one answer; of what would bring more the newest are sent.
 pub const MAX_PULLED_BYTES: usize = 8 << 20;
-/// Rows looked through for the newest message that is not erased.
+/// Rows that one request looks through for the newest messages that are there.
 const MAX_STEPS: usize = 10_000;
+/// Rows that it looks through in any conversation, however many were looked through in others.
+const MIN_STEPS: usize = 4;
 /// Notes of deleted messages looked through for those that are not unread; of a conversation with more
 /// of them some count as unread.
 const MAX_DELETED: usize = 1_000;
@@ -193,10 +195,10 @@ impl Services {
             answer.pinned_conversation_ids =
                 list.iter().filter(|(_, c)| c.pinned).map(|(id, _)| id.clone()).collect();
         }
-        let ids: Vec<String> = if request.conversation_ids.is_empty() {
+        let ids: BTreeSet<String> = if request.conversation_ids.is_empty() {
             list.into_iter().map(|(id, _)| id).collect()
         } else {
-            request.conversation_ids.clone()
+            request.conversation_ids.iter().cloned().collect()
         };
         for id in ids {
             let seqs = seqs(&view, user_id, &id)?;
@@ -236,12 +238,13 @@ impl Services {
             return Err(ServiceError::args(format!("at most {MAX_RANGES} conversations")));
         }
         let mut answer = GetLastMessageResp::default();
-        let mut budget = Budget::new(bytes);
-        for id in &request.conversation_ids {
+        let (mut budget, mut steps) = (Budget::new(bytes), Steps::default());
+        for id in each_once(&request.conversation_ids) {
+            if budget.is_spent() {
+                break;
+            }
             let view = self.store().view();
-            if let Some(message) = newest_shown(&view, &request.user_id, id)?
-                && !budget.is_spent()
-            {
+            if let Some(message) = newest_shown(&view, &request.user_id, id, &mut steps)? {
                 budget.spend(&message);
                 answer.msgs.insert(id.clone(), message);
             }
@@ -250,17 +253,34 @@ impl Services {
     }
 }
 
+/// IDs in their order, each the first time it is named.
+pub(crate) fn each_once(ids: &[String]) -> impl Iterator<Item = &String> {
+    let mut seen = HashSet::new();
+    ids.iter().filter(move |id| seen.insert(id.as_str()))
+}
+
+/// Rows that one request may still look through for the newest messages.
+pub(crate) struct Steps(usize);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(MAX_STEPS)
+    }
+}
+
 /// The newest message of a conversation that is there for a user: neither erased nor deleted by the
-/// user.
+/// user; `None` also if it is not found in the steps that the request has.
 pub(crate) fn newest_shown(
     from: &impl Read,
     user_id: &str,
     conversation_id: &str,
+    steps: &mut Steps,
 ) -> Result<Option<MsgData>> {
     let Some(window) = window(from, user_id, conversation_id)? else { return Ok(None) };
     let (low, high) = (window.low, window.high);
     let rows = message_log::messages(from, window.number, low, high, Direction::Descending);
-    for row in rows.take(MAX_STEPS) {
+    for row in rows.take(steps.0.max(MIN_STEPS)) {
+        steps.0 = steps.0.saturating_sub(1);
         let (seq, message) = row?;
         let key = (window.number, seq.cast_unsigned(), user_id);
         let deleted = schema::HIDDEN_MESSAGES.contains(from, key)?;
