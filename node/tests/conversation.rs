@@ -1,12 +1,12 @@
 //! Conversations in a user's list, over the API.
-#![allow(clippy::expect_used, reason = "a test may fail")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 use std::time::Duration;
 
 use proto::sdkws::{GroupInfo, MsgData};
 use serde_json::{Value, json};
 use services::StoreError;
-use store::record::{Group, Member, Present};
+use store::record::{Conversation, Group, Member, Present};
 use store::schema;
 use testnet::{Client, Node, Push, Result, Wire, text_message};
 
@@ -393,6 +393,59 @@ async fn a_conversation_comes_back_to_all_who_had_deleted_it() -> Result {
         ["DELETED_CONVERSATIONS", "RETURNS", "CONVERSATIONS"].contains(&found.table)
     });
     assert_eq!(findings.count(), 0, "{report:?}");
+    node.stop().await
+}
+
+/// Somebody who deletes a conversation again, while it comes back to others, waits for the next message.
+#[tokio::test]
+async fn a_conversation_comes_back_to_those_after_one_who_deleted_it_again() -> Result {
+    const MEMBERS: usize = 1_100;
+    let node = Node::start().await?;
+    let admin = node.admin().await?;
+    let alice = admin.user("alice").await?;
+    let names = (0..MEMBERS).map(|n| format!("m{n:04}").leak() as &'static str);
+    let mut members: Vec<&'static str> = names.collect();
+    members.push("alice");
+    group(&node, "g1", &members).await?;
+    group_text(&alice, "g1").await?;
+    for owner in &members[..MEMBERS] {
+        let delete = json!({"ownerUserID": owner, "conversationIDs": ["sg_g1"]});
+        admin.client.call("/conversation/delete_conversations", delete).await?;
+    }
+    // The first in line have deleted what comes, too.
+    let again = node.services.store().transact(|tx| {
+        for n in 0..600 {
+            let key = (format!("m{n:04}"), "sg_g1");
+            let record = schema::CONVERSATIONS.get(tx, (&key.0, key.1))?.unwrap_or_default();
+            let record = Conversation { hidden_through: Some(2), ..record };
+            schema::CONVERSATIONS.put(tx, (&key.0, key.1), &record);
+        }
+        Ok::<_, StoreError>(())
+    });
+    again.await?;
+    let all_stepped = async |from: usize, to: u64| -> Result {
+        for _ in 0..500 {
+            let view = node.services.store().view();
+            let list = store::version_log::List::Conversations;
+            let mut versions = Vec::new();
+            for owner in &members[from..MEMBERS] {
+                versions.push(store::version_log::version(&view, list, owner)?.version);
+            }
+            if versions.iter().all(|version| *version == to) {
+                return Ok(());
+            }
+            drop(view);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("those from {from} on did not get to {to}")
+    };
+    group_text(&alice, "g1").await?;
+    all_stepped(600, 3).await?;
+    while schema::RETURNS.contains(&node.services.store().view(), "sg_g1")? {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    group_text(&alice, "g1").await?;
+    all_stepped(0, 3).await?;
     node.stop().await
 }
 

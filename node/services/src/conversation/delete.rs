@@ -6,7 +6,7 @@
 use proto::conversation::{DeleteConversationsReq, DeleteConversationsResp};
 use store::record::{Conversation, Present};
 use store::version_log::{Change as What, List};
-use store::{message_log, schema};
+use store::{Direction, message_log, schema};
 
 use super::{end, find, list};
 use crate::Services;
@@ -73,20 +73,23 @@ impl Services {
     pub(crate) fn resume_returns(&self) -> Result<()> {
         let view = self.store().view();
         for row in schema::RETURNS.scan(&view, ()) {
-            tokio::spawn(self.clone().bring_all_back(row?.0));
+            tokio::spawn(self.clone().bring_all_back(row?.0, String::new()));
         }
         Ok(())
     }
 
-    /// Brings a conversation back to the remaining users, some at a time so that other changes are not
-    /// held up.
-    async fn bring_all_back(self, id: String) {
+    /// Brings a conversation back to the users from `first` on, some at a time so that other changes are
+    /// not held up.
+    async fn bring_all_back(self, id: String, mut first: String) {
         let caller = Caller::node("");
         loop {
             let id = id.clone();
-            match self.change(&caller, move |change| change.bring_some_back(&id)).await {
-                Ok(true) => tokio::task::yield_now().await,
-                Ok(false) => break,
+            match self.change(&caller, move |change| change.bring_some_back(&id, &first)).await {
+                Ok(Some(next)) => {
+                    first = next;
+                    tokio::task::yield_now().await;
+                }
+                Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "a conversation comes back to all at the next start");
                     break;
@@ -133,39 +136,50 @@ impl Change<'_, '_> {
             return Ok(());
         }
         // Otherwise they come back already, some at a time.
-        if !schema::RETURNS.contains(self.tx, id)? && self.bring_some_back(id)? {
+        if schema::RETURNS.contains(self.tx, id)? {
+            return Ok(());
+        }
+        if let Some(next) = self.bring_some_back(id, "")? {
             schema::RETURNS.put(self.tx, id, &Present {});
             let (services, id) = (self.services.clone(), id.to_owned());
             self.tx.after_commit(move || {
                 let runtime = services.inner.runtime.clone();
-                runtime.spawn(services.bring_all_back(id));
+                runtime.spawn(services.bring_all_back(id, next));
             });
         }
         Ok(())
     }
 
-    /// Notes in the lists of some users that a conversation is back; returns whether there are more.
-    fn bring_some_back(&mut self, id: &str) -> Result<bool> {
-        let rows = schema::DELETED_CONVERSATIONS.scan(self.tx, id).take(PART + 1);
+    /// Notes in the lists of some users, from `first` on, that a conversation is back; returns the first of
+    /// the next ones.
+    fn bring_some_back(&mut self, id: &str, first: &str) -> Result<Option<String>> {
+        let rows =
+            schema::DELETED_CONVERSATIONS.range(self.tx, (id, first), id, Direction::Ascending);
+        let rows = rows.take(PART + 1);
         let mut owners = rows.map(|row| Ok(row?.0.1)).collect::<Result<Vec<String>>>()?;
-        let mut more = owners.len() > PART;
-        owners.truncate(PART);
-        let mut waits = false;
+        let next = if owners.len() > PART { owners.pop() } else { None };
         for owner in &owners {
-            if find(self.tx, owner, id)?.is_none() {
-                // What was lost in a restore and comes again is older than the deletion.
-                (waits, more) = (true, false);
-                continue;
+            // Whoever has deleted it again since waits for another message. What was lost in a restore
+            // and comes again is older than the deletion, too.
+            if find(self.tx, owner, id)?.is_some() {
+                self.awaits_no_message(owner, id);
+                self.tx.step(List::Conversations, owner, [(id, What::Insert)])?;
             }
-            self.awaits_no_message(owner, id);
-            self.tx.step(List::Conversations, owner, [(id, What::Insert)])?;
         }
-        if !more {
+        if next.is_none() {
+            let left = schema::DELETED_CONVERSATIONS.scan(self.tx, id).take(PART);
+            let left = left.map(|row| Ok(row?.0.1)).collect::<Result<Vec<String>>>()?;
+            for owner in left.iter().filter(|_| !first.is_empty()) {
+                // Deleted again and back again while others came back.
+                if find(self.tx, owner, id)?.is_some() {
+                    return Ok(Some(String::new()));
+                }
+            }
             if schema::RETURNS.contains(self.tx, id)? {
                 schema::RETURNS.delete(self.tx, id);
             }
-            self.tx.set_awaited(id, waits)?;
+            self.tx.set_awaited(id, !left.is_empty())?;
         }
-        Ok(more)
+        Ok(next)
     }
 }
