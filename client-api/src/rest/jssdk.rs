@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proto::Message;
-use proto::jssdk::GetConversationsReq;
+use proto::jssdk::{GetActiveConversationsReq, GetConversationsReq};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,10 +14,11 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new("/jssdk/get_active_conversations", |call| {
             Box::pin(async move {
-                let (form, request) = decoded(&call)?;
+                let (form, request): (_, GetActiveConversationsReq) = decoded(&call)?;
                 let caller = call.caller()?;
-                call.services.fetch_last(caller, &caller.user_id, &[]).await?;
-                form.answer(&call.services.get_active_conversations(call.caller()?, &request)?)
+                let owner = caller.acts_for(&request.owner_user_id)?;
+                call.services.fetch_last(caller, owner, &[]).await?;
+                form.answer(&call.services.get_active_conversations(caller, &request)?)
             })
         }),
         Route::new("/jssdk/get_conversations", |call| {
@@ -25,9 +26,10 @@ pub(super) fn routes() -> Vec<Route> {
                 let (form, request): (_, GetConversationsReq) = decoded(&call)?;
                 let (caller, ids) = (call.caller()?, &request.conversation_ids);
                 if !ids.is_empty() {
-                    call.services.fetch_last(caller, &caller.user_id, ids).await?;
+                    let owner = caller.acts_for(&request.owner_user_id)?;
+                    call.services.fetch_last(caller, owner, ids).await?;
                 }
-                form.answer(&call.services.get_js_conversations(call.caller()?, &request)?)
+                form.answer(&call.services.get_js_conversations(caller, &request)?)
             })
         }),
     ]

@@ -216,6 +216,36 @@ async fn whoever_comes_later_reads_what_was_said_before() -> Result {
     group.check().await
 }
 
+/// An app admin who asks for somebody's list gets it as its owner does.
+#[tokio::test]
+async fn the_last_message_is_fetched_for_the_owner_of_the_list() -> Result {
+    for route in ["/jssdk/get_active_conversations", "/jssdk/get_conversations"] {
+        let group = Group::start().await?;
+        let mut at_alice = group.alice.connect(Wire::JSON).await?;
+        let kick = json!({ "groupID": group.id, "kickedUserIDs": [CAROL], "reason": "" });
+        group.alice.call("/group/kick_group", kick).await?;
+        for n in 0..20 {
+            group.send(&mut at_alice, &group.alice, &format!("meanwhile {n}")).await?;
+        }
+        group.settle().await?;
+        let last = group.history(&group.alice).await?.len() as i64;
+        let invite = json!({ "groupID": group.id, "invitedUserIDs": [CAROL], "reason": "" });
+        group.alice.call("/group/invite_user_to_group", invite).await?;
+        until(async || Ok(group.joined(&group.carol).await?.contains(&group.id_elsewhere))).await?;
+        group.settle().await?;
+        // What came since is there, and not for her.
+        let chat = group.chat_of(&group.carol);
+        let seqs: Vec<i64> = (last + 1..last + 5).collect();
+        let delete = json!({ "conversationID": chat, "seqs": seqs, "userID": "carol" });
+        group.carol.call("/msg/delete_msgs", delete).await?;
+        let admin = group.nodes[2].admin().await?.client;
+        let asked = json!({ "ownerUserID": "carol", "count": 9, "conversationIDs": [chat] });
+        let list = admin.call(route, &asked).await?;
+        assert_eq!(list["conversations"][0]["lastMsg"]["seq"], last, "{route} {list}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_revoked_message_is_revoked_everywhere() -> Result {
     let group = Group::start().await?;
