@@ -26,9 +26,12 @@ pub(crate) fn check_new_id(what: &str, id: &str) -> Result<()> {
         '.' => "'.', at which native clients fail".to_owned(),
         bad => format!("{bad:?}"),
     };
+    let such_as = match mapped(id) {
+        mapped if mapped.is_empty() => String::new(),
+        mapped => format!(", such as {mapped}"),
+    };
     Err(ServiceError::args(format!(
-        "{what} may hold letters, digits, _ and -, not {why}: write _ or - instead, such as {}",
-        mapped(id)
+        "{what} may hold letters, digits, _ and -, not {why}: write _ or - instead{such_as}"
     )))
 }
 
@@ -59,6 +62,8 @@ mod tests {
             assert!(said.contains("userID") && said.contains(why), "{said}");
             assert!(said.ends_with(&format!("such as {instead}")), "{said}");
         }
+        let said = check_new_id("userID", "@.").expect_err("refused").to_string();
+        assert!(said.ends_with("write _ or - instead"), "{said}");
         for bad in ["", "-a", &"x".repeat(65)] {
             assert!(check_new_id("userID", bad).is_err(), "{bad}");
         }

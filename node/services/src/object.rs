@@ -227,10 +227,13 @@ pub(crate) struct Pointed {
 }
 
 /// Points a name to content. Links to what the name pointed to before lead there, too: their mark
-/// stays.
+/// stays. Only if they have none, as those of older programs, other content gets one: it must not be
+/// found by its name alone.
 pub(crate) fn point(tx: &mut Tx<'_>, name: &str, mut object: Object) -> Result<Pointed> {
     let before = schema::OBJECTS.get(tx, name)?;
-    if let Some(before) = &before {
+    if let Some(before) = &before
+        && (!before.mark.is_empty() || before.key == object.key)
+    {
         object.mark.clone_from(&before.mark);
     }
     schema::OBJECTS.put(tx, name, &object);

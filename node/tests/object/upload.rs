@@ -444,8 +444,14 @@ async fn a_name_that_is_guessed_leads_nowhere() -> Result {
     unmarked.await?;
     let old = format!("{api}/object/{name}");
     assert_eq!(download(&bob, &old).await?.bytes().await?, "secret");
-    assert_eq!(upload(&alice, name, "", b"newer").await?, old);
-    assert_eq!(download(&bob, &old).await?.bytes().await?, "newer");
+    assert_eq!(upload(&alice, name, "", b"secret").await?, old, "what it led to before");
+    // Other content is not found by the name.
+    let newer = upload(&alice, name, "", b"newer").await?;
+    assert!(newer.starts_with(&format!("{api}/object/~")), "{newer}");
+    assert_eq!(download(&bob, &newer).await?.bytes().await?, "newer");
+    assert_eq!(download(&bob, &old).await?.status(), 404);
+    assert_eq!(upload(&alice, name, "", b"newest").await?, newer);
+    assert_eq!(download(&bob, &newer).await?.bytes().await?, "newest");
     node.stop().await
 }
 
