@@ -141,6 +141,11 @@ async fn the_file_of_the_docs_works() -> Result {
     assert!(response.url().as_str().starts_with(&front.address("https")));
     assert!(response.bytes().await? == content);
 
+    // A client cannot say which host the links lead to.
+    let ask = alice.rest.http().get(&link).header("X-Forwarded-Host", "evil.example");
+    let response = ask.send().await?;
+    assert!(response.url().as_str().starts_with(&front.address("https")), "{}", response.url());
+
     assert_eq!(front.log_in(&alice).await?["errCode"], 0);
 
     // A refused upload gets its answer, and nobody is closed while idle.
