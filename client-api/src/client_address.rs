@@ -5,7 +5,7 @@
 //! that the operator trusts, else anybody could write them. The header `Forwarded` never counts: a proxy
 //! that writes the others passes that one on as the client wrote it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, Request, header};
@@ -15,6 +15,15 @@ use ipnet::IpNet;
 /// IPv4 address never stands in the form of an IPv6 one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
+/// What counts as one client where clients are counted: an IPv4 address, or the 64 bits that an IPv6
+/// network has.
+pub fn block(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
 
 /// Marks a request that left the client over TLS.
 #[derive(Debug, Clone, Copy)]

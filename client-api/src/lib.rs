@@ -12,7 +12,7 @@ mod refusal;
 mod rest;
 mod tls;
 
-pub use client_address::{NoNetwork, Proxies};
+pub use client_address::{NoNetwork, Proxies, block};
 pub use gateway::{Gateway, Limits as GatewayLimits, opcodes};
 pub use guesses::Guesses;
 pub use listen::{Listen, RequestBody, serve};

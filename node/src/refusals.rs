@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,14 +74,10 @@ impl Refusals {
     }
 }
 
-/// The addresses that count as one: all of an IPv6 network of 64 bits.
+/// The addresses that count as one; the peer IDs of nodes each by itself.
 fn block(address: &str) -> String {
-    match address.parse() {
-        Ok(IpAddr::V6(address)) => {
-            Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).to_string()
-        }
-        _ => address.to_owned(),
-    }
+    let parsed = address.parse().map(client_api::block);
+    parsed.map_or_else(|_| address.to_owned(), |block| block.to_string())
 }
 
 impl<S: Subscriber> Layer<S> for Refusals {
@@ -117,6 +112,8 @@ impl Visit for Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn written(refusals: &Refusals, address: &str, times: usize) -> usize {
