@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_address::Proxies;
 use crate::guesses::Guesses;
+use crate::refusal::cut;
 use crate::tls::Tls;
 pub use body::RequestBody;
 use body::{Unread, watched};
@@ -116,7 +117,7 @@ where
 fn no_tls(peer: SocketAddr, reason: &str) {
     let address = peer.ip().to_canonical().to_string();
     let operation = "TLS handshake";
-    tracing::warn!(target: "refused", kind = "refused handshake", address, operation, reason);
+    tracing::warn!(target: "refused", kind = "refused handshake", address, operation, reason = cut(reason));
 }
 
 /// Answers one request; what the service did not read of its body is read here, or never.
