@@ -144,3 +144,47 @@ async fn a_refused_request_gets_its_answer_however_large_its_body_is() -> Result
     assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_stranger_who_sends_no_body_or_a_slow_one_is_closed() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    let alice = node.admin().await?.user("alice").await?;
+    // On an open route: one byte, then silence.
+    let mut silent = connect(&alice).await?;
+    let asked = Instant::now();
+    silent.write_all(head(&alice, "/auth/parse_token", 100).as_bytes()).await?;
+    silent.write_all(b"{").await?;
+    // A form that never gets to its signature.
+    let mut form = connect(&alice).await?;
+    let type_ = "Content-Type: multipart/form-data; boundary=b\r\nHost:";
+    let form_head = head(&alice, "/storage/form", 100_000).replace("Host:", type_);
+    form.write_all(form_head.as_bytes()).await?;
+    form.write_all(b"--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n").await?;
+    let trickle = tokio::spawn(async move {
+        let started = Instant::now();
+        let mut byte = [0; 16];
+        while timeout(Duration::from_secs(2), form.read(&mut byte)).await.is_err() {
+            form.write_all(b"x").await?;
+            anyhow::ensure!(started.elapsed() < Duration::from_secs(30), "the form is awaited");
+        }
+        anyhow::Ok(())
+    });
+    // A byte now and then is no better.
+    let mut slow = connect(&alice).await?;
+    slow.write_all(head(&alice, "/auth/parse_token", 100).as_bytes()).await?;
+    let drip = tokio::spawn(async move {
+        let started = Instant::now();
+        let mut byte = [0; 16];
+        while timeout(Duration::from_secs(2), slow.read(&mut byte)).await.is_err() {
+            slow.write_all(b"x").await?;
+            anyhow::ensure!(started.elapsed() < Duration::from_secs(15), "the body is awaited");
+        }
+        anyhow::Ok(())
+    });
+    let said = answer(&mut silent).await?;
+    assert!(said.contains("too slowly") && said.contains("connection: close"), "{said}");
+    assert!((8..14).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+    drip.await??;
+    trickle.await??;
+    Ok(())
+}

@@ -3,15 +3,17 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
-use futures_util::FutureExt as _;
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, StreamExt as _};
 use services::{Caller, Services};
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, respond};
 use super::guard::Trace;
@@ -19,6 +21,11 @@ use crate::error_code::ApiError;
 
 /// Largest body of a request.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// How long the next bytes of a body may be awaited.
+const BODY_IDLE: Duration = Duration::from_secs(10);
+/// How fast it must come after so long at least, and how long all of it may take.
+const LEAST_BYTES_PER_SECOND: usize = 1024;
+const BODY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Who may call a route at all; what they may do with it the services decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +154,23 @@ pub(super) fn handler(
     }
 }
 
+/// The whole body, if it comes at a pace: who is slower has to make room.
 async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    to_bytes(body, MAX_BODY_BYTES)
-        .await
-        .map_err(|_| ApiError::args(format!("the body is cut or over {MAX_BODY_BYTES} bytes")))
+    let cut = || ApiError::args(format!("the body is cut or over {MAX_BODY_BYTES} bytes"));
+    let start = Instant::now();
+    let mut body = body.into_data_stream();
+    let mut read = BytesMut::new();
+    loop {
+        let came = Duration::from_secs((read.len() / LEAST_BYTES_PER_SECOND) as u64);
+        let end = start + (BODY_IDLE + came).min(BODY_DEADLINE);
+        let end = end.min(Instant::now() + BODY_IDLE);
+        let next = timeout_at(end, body.next()).await;
+        let next = next.map_err(|_| ApiError::args("the body comes too slowly"))?;
+        let Some(chunk) = next else { return Ok(read.freeze()) };
+        let chunk = chunk.map_err(|_| cut())?;
+        if read.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(cut());
+        }
+        read.extend_from_slice(&chunk);
+    }
 }

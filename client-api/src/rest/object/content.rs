@@ -21,6 +21,7 @@ use serde::Deserialize;
 use services::object::{Content, ContentLink, FormLink, PartLink, PartWriter, ThumbnailLink};
 use services::{ServiceError, Services, StoreError};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::io::ReaderStream;
 
 use super::api_address;
@@ -31,6 +32,8 @@ use crate::error_code::ApiError;
 pub(in super::super) const CONTENT: &str = "/storage/";
 /// How long a client may let the node wait for the next bytes.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long all may take that stands in a form before its file: until then anybody may send it.
+const FORM_HEAD_DEADLINE: Duration = Duration::from_secs(20);
 /// Bytes read from disk at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Fields of a form, and bytes of each, before its file.
@@ -287,9 +290,10 @@ async fn post_form(State(services): State<Services>, request: Request) -> Answer
         .await
         .map_err(|error| Refusal::bad(error.body_text()))?;
     let mut fields = BTreeMap::new();
+    let end = Instant::now() + FORM_HEAD_DEADLINE;
     loop {
         let field =
-            in_time(form.next_field()).await?.map_err(|error| Refusal::bad(error.body_text()))?;
+            by(end, form.next_field()).await?.map_err(|error| Refusal::bad(error.body_text()))?;
         let Some(mut field) = field else { return Err(Refusal::bad("the form has no file")) };
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
@@ -302,7 +306,7 @@ async fn post_form(State(services): State<Services>, request: Request) -> Answer
             return Err(Refusal::bad("the form has too many fields"));
         }
         let mut value = Vec::new();
-        while let Some(chunk) = next_chunk(&mut field).await? {
+        while let Some(chunk) = next_chunk(&mut field, end).await? {
             if value.len() + chunk.len() > MAX_FIELD_BYTES {
                 return Err(Refusal::bad("a field of the form is too long"));
             }
@@ -342,20 +346,25 @@ async fn form_writer(
 }
 
 async fn receive(mut writer: PartWriter, mut file: Field<'_>) -> Result<(), Refusal> {
-    while let Some(chunk) = next_chunk(&mut file).await? {
+    while let Some(chunk) = next_chunk(&mut file, Instant::now() + IDLE).await? {
         writer.write(&chunk).await?;
     }
     writer.finish().await?;
     Ok(())
 }
 
-async fn next_chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, Refusal> {
-    in_time(field.chunk()).await?.map_err(|error| Refusal::bad(error.body_text()))
+async fn next_chunk(field: &mut Field<'_>, end: Instant) -> Result<Option<Bytes>, Refusal> {
+    by(end, field.chunk()).await?.map_err(|error| Refusal::bad(error.body_text()))
 }
 
 /// What `next` gives, unless the client lets the node wait too long.
 async fn in_time<T>(next: impl Future<Output = T>) -> Result<T, Refusal> {
-    tokio::time::timeout(IDLE, next).await.map_err(|_| Refusal {
+    by(Instant::now() + IDLE, next).await
+}
+
+/// What `next` gives, unless that takes until `end`.
+async fn by<T>(end: Instant, next: impl Future<Output = T>) -> Result<T, Refusal> {
+    timeout_at(end, next).await.map_err(|_| Refusal {
         status: StatusCode::REQUEST_TIMEOUT,
         text: "no bytes came for too long".to_owned(),
     })
