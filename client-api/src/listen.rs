@@ -82,7 +82,7 @@ where
         };
         let _ = socket.set_nodelay(true);
         let (listen, service) = (listen.clone(), service.clone());
-        let watch = Watch::new(listen.idle, room.clone());
+        let watch = Watch::new(listen.idle, room.clone(), listen.stop.clone());
         let (proxies, over_tls) = (listen.proxies.clone(), listen.tls.is_some());
         let guesses = listen.guesses.clone();
         let watching = Arc::clone(&watch);
@@ -98,7 +98,10 @@ where
                 Some(tls) => {
                     let handshake =
                         tokio::time::timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(socket));
-                    match handshake.await {
+                    let Some(handshake) = listen.stop.run_until_cancelled(handshake).await else {
+                        return;
+                    };
+                    match handshake {
                         Ok(Ok(stream)) => one(stream, answering, &watch, &listen.stop).await,
                         // Who only looks whether the port is open hangs up at once.
                         Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {}

@@ -188,3 +188,23 @@ async fn a_stranger_who_sends_no_body_or_a_slow_one_is_closed() -> Result {
     trickle.await??;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_silent_connection_does_not_keep_the_node_from_stopping() -> Result {
+    let mut node = Process::builder(PROGRAM).start().await?;
+    let alice = node.admin().await?.user("alice").await?;
+    let ws: SocketAddr = alice.rest.ws().trim_start_matches("ws://").parse()?;
+    let _silent = (connect(&alice).await?, TcpStream::connect(ws).await?);
+    let mut begun = connect(&alice).await?;
+    begun.write_all(b"POST /object/part_size HT").await?;
+    let mut refused = connect(&alice).await?;
+    let stranger = Client { token: "bad".into(), ..alice.clone() };
+    refused.write_all(head(&stranger, "/object/part_size", 12 << 20).as_bytes()).await?;
+    assert!(answer(&mut refused).await?.contains("connection: close"));
+    let mut used = connect(&alice).await?;
+    ask(&alice, &mut used).await?;
+    let asked = Instant::now();
+    node.stop().await?;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    Ok(())
+}

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testnet::{Process, Result, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -66,6 +66,16 @@ impl Scene {
         Ok(self.connector.connect(ServerName::try_from("localhost")?, socket).await?)
     }
 
+    /// Waits until both ports answer.
+    async fn is_up(&self, api: u16, ws: u16) -> Result {
+        let up = async {
+            while self.connect(api).await.is_err() || self.connect(ws).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        Ok(timeout(DEADLINE, up).await?)
+    }
+
     async fn post(&self, port: u16, path: &str, token: &str, body: Value) -> Result<Value> {
         let body = body.to_string();
         let mut stream = self.connect(port).await?;
@@ -87,12 +97,7 @@ impl Scene {
 async fn both_ports_speak_tls() -> Result {
     let scene = scene().await?;
     let (_child, api, ws) = scene.serve()?;
-    timeout(DEADLINE, async {
-        while scene.connect(api).await.is_err() || scene.connect(ws).await.is_err() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await?;
+    scene.is_up(api, ws).await?;
     let issued = json!({ "secret": testnet::SECRET, "userID": "imAdmin" });
     let admin = scene.post(api, "/auth/get_admin_token", "", issued).await?;
     let admin = admin["data"]["token"].as_str().expect("a token").to_owned();
@@ -144,5 +149,21 @@ async fn a_key_that_does_not_fit_is_refused_at_the_start() -> Result {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("key.pem"), "{said}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_never_begins_tls_does_not_keep_the_node_from_stopping() -> Result {
+    let scene = scene().await?;
+    let (mut node, api, ws) = scene.serve()?;
+    scene.is_up(api, ws).await?;
+    let (api, ws) = (("127.0.0.1", api), ("127.0.0.1", ws));
+    let _silent = (TcpStream::connect(api).await?, TcpStream::connect(ws).await?);
+    sleep(Duration::from_millis(100)).await;
+    let id = node.id().expect("it runs").to_string();
+    let asked = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await?.success());
+    timeout(DEADLINE * 3, node.wait()).await??;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     Ok(())
 }

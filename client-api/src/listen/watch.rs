@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::HANDSHAKE_DEADLINE;
 
@@ -17,6 +18,8 @@ use super::HANDSHAKE_DEADLINE;
 /// sends what that answer refused: closed earlier, the connection would be reset and the answer lost.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(30);
 const LEAVE_BYTES: usize = 16 * 1024 * 1024;
+/// How long the head of a request may still come once the node stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The head of a request comes, or is awaited on a new connection.
 const HEAD: u8 = 0;
@@ -47,21 +50,27 @@ pub(super) struct Watch {
     phase: AtomicU8,
     /// Milliseconds from `start` to the beginning of the phase, or to the last byte written in it.
     since: AtomicU64,
+    /// Some of a head has come.
+    begun: AtomicBool,
     unread: AtomicBool,
     idle: Duration,
     room: Room,
+    stop: CancellationToken,
 }
 
 impl Watch {
-    /// A new connection that may stay idle so long between requests, while there is room.
-    pub(super) fn new(idle: Duration, room: Room) -> Arc<Self> {
+    /// A new connection that may stay idle so long between requests, while there is room, and stays
+    /// no longer than it must once `stop` is cancelled.
+    pub(super) fn new(idle: Duration, room: Room, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
             phase: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             idle,
             room,
+            stop,
         })
     }
 
@@ -100,6 +109,7 @@ impl Watch {
         if self.phase() == BETWEEN {
             self.enter(HEAD);
         }
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     fn wrote(&self) {
@@ -111,14 +121,31 @@ impl Watch {
     /// Whether the client may still be sending although everything is said.
     fn leave(&self) -> bool {
         let phase = self.phase();
-        if phase == HEAD || phase != LEAVING && self.unread.load(Ordering::Relaxed) {
+        let of_head = phase == HEAD && self.begun.load(Ordering::Relaxed);
+        if of_head || phase != LEAVING && self.unread.load(Ordering::Relaxed) {
             self.enter(LEAVING);
         }
-        self.phase() == LEAVING
+        self.phase() == LEAVING && !self.stop.is_cancelled()
     }
 
-    /// Returns once the connection has done nothing for too long.
+    /// Returns once the connection has done nothing for too long, or does nothing that the node
+    /// would not stop for.
     pub(super) async fn over(&self) {
+        if self.stop.run_until_cancelled(self.over_by_itself()).await.is_some() {
+            return;
+        }
+        if self.phase() == HEAD {
+            tokio::time::sleep(STOP_DEADLINE).await;
+        }
+        while ![HEAD, LEAVING].contains(&self.phase()) {
+            let next = tokio::time::timeout(STOP_DEADLINE, self.over_by_itself());
+            if next.await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn over_by_itself(&self) {
         loop {
             let now = Instant::now();
             let since = self.start + Duration::from_millis(self.since.load(Ordering::Relaxed));
