@@ -125,6 +125,33 @@ async fn reading_a_group_is_nobody_elses_business() -> Result {
     node.stop().await
 }
 
+/// Clients take the difference to the newest seq for the number of unread messages.
+#[tokio::test]
+async fn the_own_devices_are_told_what_the_server_says_is_read() -> Result {
+    let node = Node::start().await?;
+    let [alice, bob] = node.admin().await?.users(["alice", "bob"]).await?;
+    group(&node, "g", &[("alice", OWNER), ("bob", ORDINARY)]).await?;
+    let mut at_alice = alice.connect(Wire::JSON).await?;
+    say(&mut at_alice, "bob", &["1", "2", "3", "4", "5", "6"]).await?;
+    say_in(&mut at_alice, "alice", "g", &["1", "2", "3", "4", "5", "6"]).await?;
+    let mut at_bob = bob.connect(Wire::JSON).await?;
+    for (id, to_peer) in [("si_alice_bob", vec![4]), ("sg_g", vec![])] {
+        let delete = json!({ "conversationID": id, "seqs": [6], "userID": "bob" });
+        bob.call("/msg/delete_msgs", delete).await?;
+        pushed(&mut at_alice).await?;
+        pushed(&mut at_bob).await?;
+        let read = json!({ "conversationID": id, "userID": "bob", "hasReadSeq": 4, "seqs": [] });
+        bob.call("/msg/mark_conversation_as_read", read).await?;
+        assert_eq!(seqs(&bob, id).await?, (6, 5), "{id}");
+        let told = |receipts: Vec<(String, MsgData)>| -> Vec<Value> {
+            receipts.iter().map(|(_, r)| detail(&r.content)["hasReadSeq"].clone()).collect()
+        };
+        assert_eq!(told(pushed(&mut at_bob).await?).last(), Some(&json!(5)), "{id}");
+        assert_eq!(told(pushed(&mut at_alice).await?), to_peer, "{id}");
+    }
+    node.stop().await
+}
+
 #[tokio::test]
 async fn what_is_refused() -> Result {
     let node = Node::start().await?;

@@ -236,12 +236,18 @@ impl State {
         let own = log.own.entry(by).or_default();
         own.reported.extend(own.read + 1..=through);
         own.read = own.read.max(through);
+        let read = own.read;
         let parties = log.parties.clone();
         let mut outcome = Outcome::default();
         match parties {
             Parties::Pair(a, b) => {
                 let peer = if a == by { b } else { a };
                 self.tell_for_good(&mut outcome, kind::READ, by, peer);
+                // The own devices count what is not there as read, of which the peer is not told.
+                let reach = self.reach(by, conversation);
+                if reach.max_seq - reach.unread > read {
+                    self.tell(&mut outcome, kind::READ, by, by);
+                }
             }
             Parties::Group(_) => self.tell(&mut outcome, kind::READ, by, by),
         }

@@ -6,6 +6,7 @@ use proto::msg::{
     MarkConversationAsReadReq, MarkConversationAsReadResp, MarkMsgsAsReadReq, MarkMsgsAsReadResp,
     SetConversationHasReadSeqReq, SetConversationHasReadSeqResp,
 };
+use proto::qualified::is_remote;
 use proto::sdkws::MarkAsReadTips;
 use store::record::Conversation;
 use store::{Direction, message_log, schema};
@@ -267,6 +268,10 @@ fn raise_receipt(
 }
 
 /// Sends the receipt: to the peer of a single chat, otherwise to the reader's own devices only.
+///
+/// These take the difference to the newest seq for the number of unread messages: they are told what the
+/// reader gets when asking, in which what is not there counts as read. That is nothing for the peer: where
+/// it makes a difference they are told once more.
 fn tell(
     change: &mut Change<'_, '_>,
     tips: &MarkAsReadTips,
@@ -279,9 +284,20 @@ fn tell(
         stored: to_peer,
         ..Notification::new(kind::READ_RECEIPT, reader, To::User(to))
     };
-    change.notify(&notification, tips)?;
-    if to_peer {
-        change.cross_read(reader, to, &tips.conversation_id, tips.has_read_seq, &tips.seqs)?;
+    let own = if is_remote(reader) {
+        tips.has_read_seq
+    } else {
+        seqs(change.tx, reader, &tips.conversation_id)?.has_read_seq
+    };
+    let own = MarkAsReadTips { has_read_seq: own, ..tips.clone() };
+    if !to_peer {
+        return change.notify(&notification, &own).map(drop);
     }
-    Ok(())
+    change.notify(&notification, tips)?;
+    let position =
+        schema::READ_POSITIONS.get(change.tx, (reader, tips.conversation_id.as_str()))?;
+    if position.is_some_and(|position| own.has_read_seq > position.read_seq) {
+        change.notify(&Notification::new(kind::READ_RECEIPT, reader, To::User(reader)), &own)?;
+    }
+    change.cross_read(reader, to, &tips.conversation_id, tips.has_read_seq, &tips.seqs)
 }
