@@ -19,6 +19,7 @@ use tower::ServiceExt as _;
 
 const SECRET: &str = "openIM123";
 const BOUNDARY: &str = "b";
+const HOST: &str = "http://localhost";
 
 struct Target {
     runtime: Runtime,
@@ -128,14 +129,16 @@ async fn round(target: &Target, content: &[u8]) -> Option<()> {
     let path = "/object/complete_form_data";
     let answer = post(&target.router, path, &target.token, done).await;
     assert_eq!(answer["errCode"], 0, "{answer}");
-    let (status, location, _) = get(&target.router, "/object/imAdmin/x", None).await?;
+    let link = answer["data"]["url"].as_str().and_then(|url| url.strip_prefix(HOST));
+    let link = link.expect("a link");
+    let (status, location, _) = get(&target.router, link, None).await?;
     assert_eq!(status, 302);
-    let path = location.strip_prefix("http://localhost")?;
+    let path = location.strip_prefix(HOST).expect("a place");
     let (status, _, stored) = get(&target.router, path, None).await?;
     assert_eq!((status, stored.as_slice()), (200, content));
-    let picture = "/object/imAdmin/x?type=image&width=40&height=40&format=png";
-    let (_, location, _) = get(&target.router, picture, None).await?;
-    if let Some(path) = location.strip_prefix("http://localhost") {
+    let picture = format!("{link}?type=image&width=40&height=40&format=png");
+    let (_, location, _) = get(&target.router, &picture, None).await?;
+    if let Some(path) = location.strip_prefix(HOST) {
         get(&target.router, path, None).await?;
     }
     Some(())
