@@ -14,7 +14,7 @@ use crate::config::Given;
     version,
     max_term_width = 100,
     after_help = "Without a command it serves.\n\n\
-        Exit codes: 0 done, 1 failed, 2 wrong usage or\n        configuration, 3 `verify` found damage."
+        Exit codes: 0 done, 1 failed, 2 wrong usage or\n        configuration, 3 data is damaged or not complete."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) data: Data,
     #[command(flatten)]
-    pub(crate) listen: Listen,
+    pub(crate) serve: Serve,
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -43,6 +43,17 @@ pub(crate) struct Data {
     /// Configuration file instead of config.toml in the data folder.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    /// Make new keys because identity.json is lost for good; other nodes have to learn them. For one
+    /// start.
+    #[arg(long)]
+    pub(crate) new_identity: bool,
 }
 
 /// Addresses of `serve`.
@@ -96,7 +107,7 @@ pub(crate) struct Page {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the node; the first start makes the data folder.
-    Serve(Listen),
+    Serve(Serve),
     /// Make the data folder, its configuration and its secret, and end.
     Init,
     /// Ask the REST API of the node that serves the data folder whether it answers; ends with 1 if it

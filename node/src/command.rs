@@ -9,22 +9,20 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use services::{Environment, Services};
 
 use crate::cli::{ConfigCommand, Data, UserCommand};
 use crate::config::{self, Checks, Config};
 use crate::control;
+use crate::damage;
 use crate::data_folder::DataFolder;
+use crate::identity;
 use crate::operation::{Node, Operation, Told};
 use crate::printer::Printer;
 use crate::progress;
 use crate::serve::{open_store, settings};
 use list::list;
-
-/// Exit code of `verify` when something is damaged.
-const DAMAGED: u8 = 3;
 
 /// `init`.
 pub(crate) fn init(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
@@ -123,7 +121,7 @@ pub(crate) fn verify(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> 
         lines.join("\n")
     })?;
     let clean = result["clean"].as_bool() == Some(true);
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(damage::EXIT_CODE) })
 }
 
 /// Runs an operation: in the node that serves the data folder, or else here.
@@ -139,9 +137,7 @@ fn run_into(
     output: impl Write + Send,
 ) -> anyhow::Result<Value> {
     let folder = DataFolder::new(&data.folder);
-    if !folder.store().exists() {
-        bail!("{} holds no data; `entente serve` makes it", folder.path().display());
-    }
+    folder.must_be_there()?;
     run_at(&folder, data, operation, printer, output)
 }
 
@@ -164,8 +160,10 @@ fn run_at(
         return Ok(result);
     }
     let config: Config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
-    let store = open_store(folder, &config)
-        .context("no node answers on the control socket, and the data cannot be opened")?;
+    let store = open_store(folder, &config)?;
+    if operation.is_in_its_name() {
+        identity::check(folder, &config, &store)?;
+    }
     let result = runtime.block_on(async {
         let settings = settings(folder, &config, config.federation.domain()?);
         let services = Services::new(store.clone(), settings, Environment::system());

@@ -4,10 +4,11 @@
 //! JSON and gets lines of JSON back: progress, and at the end the result. What an operation writes
 //! comes in pieces, each behind a line that says how long it is.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::damage::in_words;
 use crate::operation::{Node, Operation, Told};
 use crate::progress::Done;
 
@@ -60,13 +62,43 @@ impl Write for Pieces {
     }
 }
 
+/// Longest path that the system takes for a socket.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// A path under which the system takes a socket.
+struct Reachable {
+    path: PathBuf,
+    /// Keeps the path good.
+    _folder: Option<File>,
+}
+
+/// Where the folder of a socket with a long path is reached by a short one.
+fn reachable(socket: &Path) -> anyhow::Result<Reachable> {
+    if socket.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
+        return Ok(Reachable { path: socket.to_owned(), _folder: None });
+    }
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+        bail!("{} is no path of a socket", socket.display());
+    };
+    let opened = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    let short = Path::new("/proc/self/fd").join(opened.as_raw_fd().to_string());
+    if !short.exists() {
+        bail!(
+            "{} is longer than the {MAX_SOCKET_PATH_BYTES} bytes that the system takes for a socket, \
+             and without /proc there is no way around that: commands cannot reach the node",
+            socket.display()
+        );
+    }
+    Ok(Reachable { path: short.join(name), _folder: Some(opened) })
+}
+
 /// Listens on `socket`; inside a runtime.
 pub(crate) fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     // Whoever holds the lock of the data folder owns the socket: one left behind is stale.
     if socket.exists() {
         fs::remove_file(socket).with_context(|| format!("cannot remove {}", socket.display()))?;
     }
-    let listener = UnixListener::bind(socket)
+    let listener = UnixListener::bind(&reachable(socket)?.path)
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
@@ -133,13 +165,30 @@ async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
     Ok(run.await?)
 }
 
+/// Reaches the node that listens on `socket`; `None` if none does.
+async fn connect(socket: &Path) -> anyhow::Result<Option<UnixStream>> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    if !socket.try_exists().with_context(|| format!("cannot look for {}", socket.display()))? {
+        return Ok(None);
+    }
+    match UnixStream::connect(&reachable(socket)?.path).await {
+        Ok(stream) => Ok(Some(stream)),
+        // Left behind by a node that did not end as it should.
+        Err(error) if matches!(error.kind(), ConnectionRefused | NotFound) => Ok(None),
+        Err(error) => {
+            let why = in_words(&error);
+            bail!("cannot reach the node through {}: {why}", socket.display())
+        }
+    }
+}
+
 /// Runs an operation in the node that listens on `socket`; `None` if none does.
 pub(crate) async fn ask(
     socket: &Path,
     operation: &Operation,
     told: &mut Told<'_>,
 ) -> anyhow::Result<Option<Value>> {
-    let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(None) };
+    let Some(mut stream) = connect(socket).await? else { return Ok(None) };
     let mut text = serde_json::to_vec(operation)?;
     text.push(b'\n');
     stream.write_all(&text).await?;

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use federation::identity::Identity;
 use services::Environment;
 
 use crate::config::{self, Checks, Config, Given, Sources};
+use crate::damage::{self, Damage, in_words};
 
 /// A data folder.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub(crate) struct DataFolder {
 
 /// Bytes of the secret that the first start makes.
 const SECRET_BYTES: usize = 32;
+/// What everybody may do who is neither the owner nor of its group.
+const OTHERS: u32 = 0o007;
 
 impl DataFolder {
     /// The data folder at `path`, which need not exist yet.
@@ -58,14 +63,31 @@ impl DataFolder {
 
     /// The keys of this node; the first time, they are made.
     pub(crate) fn identity(&self) -> anyhow::Result<Identity> {
-        let file = self.identity_file();
-        if !file.exists() {
-            let now = Environment::system().clock.now_ms();
-            create_file(&file, &Identity::new(rand::random(), now).write()?)?;
-            self.sync_entries().with_context(|| format!("cannot sync {}", self.path.display()))?;
+        if let Some(identity) = self.identity_if_there()? {
+            return Ok(identity);
         }
-        let text = read_if_there(&file)?;
-        Identity::read(&text).with_context(|| format!("identity in {}", file.display()))
+        let now = Environment::system().clock.now_ms();
+        let identity = Identity::new(rand::random(), now);
+        self.replace_identity(&identity)?;
+        Ok(identity)
+    }
+
+    /// The keys of this node, if there are any yet.
+    pub(crate) fn identity_if_there(&self) -> anyhow::Result<Option<Identity>> {
+        let file = self.identity_file();
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+            }
+        };
+        let read = std::str::from_utf8(&bytes).map_err(|error| error.to_string());
+        let read = read.and_then(|text| Identity::read(text).map_err(|error| error.to_string()));
+        match read {
+            Ok(identity) => Ok(Some(identity)),
+            Err(reason) => Err(Damage::IdentityDamaged { file, reason }.into()),
+        }
     }
 
     /// Writes other keys of this node.
@@ -79,8 +101,83 @@ impl DataFolder {
         self.path.join("secret")
     }
 
+    /// Refuses a folder in which there is nothing to work on, and says why.
+    pub(crate) fn must_be_there(&self) -> anyhow::Result<()> {
+        let path = self.path.display();
+        let denied = |error: &io::Error| {
+            let owner = fs::metadata(&self.path).map(|found| found.uid());
+            let own = rustix::process::geteuid().as_raw();
+            let who = match owner {
+                Ok(owner) if owner != own => {
+                    format!("; it belongs to user {owner}, and this is user {own}")
+                }
+                _ => String::new(),
+            };
+            anyhow::anyhow!("cannot open the data folder {path}: {}{who}", in_words(error))
+        };
+        match fs::read_dir(&self.path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bail!("there is no data folder {path}; `entente init` makes it");
+            }
+            Err(error) => return Err(denied(&error)),
+        }
+        for file in [self.store(), self.secret_file(), self.config_file()] {
+            match fs::symlink_metadata(&file) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(denied(&error)),
+            }
+        }
+        bail!("{path} holds no data; `entente init` makes it")
+    }
+
+    /// Refuses a folder in which a restore was cut short.
+    pub(crate) fn must_be_whole(&self) -> anyhow::Result<()> {
+        let left = self.path.join("store.restoring");
+        if fs::symlink_metadata(&left).is_ok() {
+            return Err(Damage::HalfRestored { data: self.path.clone(), left }.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a file another name, under which nothing is there yet; returns that, if it was there.
+    pub(crate) fn set_aside(&self, file: &Path) -> anyhow::Result<Option<PathBuf>> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut names = (1..).map(|n| file.with_file_name(format!("{name}.set-aside-{n}")));
+        let Some(aside) = names.find(|name| fs::symlink_metadata(name).is_err()) else {
+            return Ok(None);
+        };
+        match fs::rename(file, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot move {}", file.display())),
+        }
+    }
+
+    /// Takes from everybody else what older programs, or whoever made the folder, left them of data
+    /// and secrets; returns what could be reached, and whether it still can.
+    pub(crate) fn close_to_others(&self) -> Vec<(PathBuf, bool)> {
+        let mut reached = Vec::new();
+        for path in [self.store(), self.objects(), self.secret_file(), self.identity_file()] {
+            let Ok(found) = fs::metadata(&path) else { continue };
+            let mode = found.permissions().mode();
+            if mode & OTHERS != 0 {
+                let closed = fs::Permissions::from_mode(mode & !OTHERS);
+                reached.push((path.clone(), fs::set_permissions(&path, closed).is_err()));
+            }
+        }
+        reached
+    }
+
     /// Creates what is missing; returns whether this was the first start.
     pub(crate) fn prepare(&self) -> anyhow::Result<bool> {
+        self.must_be_whole()?;
+        self.make()
+    }
+
+    /// As [`prepare`](Self::prepare), whatever a restore has left.
+    pub(crate) fn make(&self) -> anyhow::Result<bool> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -121,14 +218,13 @@ impl DataFolder {
         checks: Checks,
     ) -> anyhow::Result<Config> {
         let identity = self.identity_file();
-        let domain = match read_if_there(&identity)? {
-            text if text.is_empty() => None,
-            text => {
-                let read = Identity::read(&text);
-                let read = read.with_context(|| format!("identity in {}", identity.display()))?;
-                read.domain().map(|domain| (domain, identity.as_path()))
-            }
+        let found = match self.identity_if_there() {
+            // Whoever has to do with keys says so; the way out needs the configuration, too.
+            Err(error) if damage::is_damage(&error) => None,
+            found => found?,
         };
+        let domain = found.and_then(|found| found.domain());
+        let domain = domain.map(|domain| (domain, identity.as_path()));
         let own = self.config_file();
         let sources = Sources {
             file: file.unwrap_or(&own),
@@ -140,14 +236,6 @@ impl DataFolder {
             checks,
         };
         Ok(sources.read()?)
-    }
-}
-
-fn read_if_there(file: &Path) -> anyhow::Result<String> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }
 }
 
@@ -164,10 +252,15 @@ fn create_file(file: &Path, text: &str) -> anyhow::Result<bool> {
 fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
     // Written beside and renamed: a start that is cut short leaves no half file.
     let beside = file.with_extension("new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
+        }
+        _ => {}
+    }
     let mut out = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&beside)
         .with_context(|| format!("cannot create {}", beside.display()))?;

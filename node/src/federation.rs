@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::data_folder::DataFolder;
 use crate::fetch;
+use crate::identity;
 
 /// Links of other nodes that wait to be served.
 const WAITING_LINKS: usize = 256;
@@ -49,6 +50,7 @@ pub(crate) async fn start(
         // The folder is bound to the domain only once the node speaks for it.
         folder.replace_identity(&identity)?;
     }
+    identity::note(services.store(), &domain, &identity).await?;
     let addresses = quic.addresses().to_vec();
     let settings = Settings {
         domain,

@@ -6,10 +6,12 @@ mod cli;
 mod command;
 mod config;
 mod control;
+mod damage;
 mod data_folder;
 mod descriptors;
 mod federation;
 mod fetch;
+mod identity;
 mod logging;
 mod operation;
 mod printer;
@@ -30,6 +32,8 @@ use printer::Printer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Whatever is written is for the owner only: data, secrets, backups.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -44,8 +48,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli, printer: Printer) -> anyhow::Result<ExitCode> {
     let data = cli.data;
     match cli.command {
-        None => serve::run(&data, &cli.listen, printer),
-        Some(Command::Serve(listen)) => serve::run(&data, &listen, printer),
+        None => serve::run(&data, &cli.serve, printer),
+        Some(Command::Serve(options)) => serve::run(&data, &options, printer),
         Some(Command::Init) => command::init(&data, printer),
         Some(Command::Health) => command::health::run(&data, printer),
         Some(Command::Config(which)) => command::config(&data, &which, printer),

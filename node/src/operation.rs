@@ -17,7 +17,7 @@ use services::{Caller, Environment, Services};
 use store::schema;
 
 use crate::progress::Done;
-use crate::{check, fetch, proof};
+use crate::{check, fetch, identity, proof};
 
 /// An operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub(crate) enum Operation {
     Health,
     /// Tells what the node has done since it started.
     Counters,
+    /// Tells whether the node has federated.
+    HasFederated,
     /// Trusts a key for a domain; no peer ID: takes the pin away.
     FederationPin { domain: String, peer_id: Option<String>, addresses: Vec<String> },
     /// Lists the other nodes.
@@ -132,6 +134,14 @@ pub(crate) struct Told<'a> {
 }
 
 impl Operation {
+    /// Whether it says or changes something as the node that others know, which takes its keys.
+    pub(crate) fn is_in_its_name(&self) -> bool {
+        !matches!(
+            self,
+            Self::Verify | Self::Backup { .. } | Self::BackupStream | Self::HasFederated
+        )
+    }
+
     /// Runs the operation and returns its result.
     pub(crate) async fn run(self, node: &Node, told: &mut Told<'_>) -> anyhow::Result<Value> {
         let services = &node.services;
@@ -174,6 +184,10 @@ impl Operation {
                     "token": issued.token,
                     "expireTimeSeconds": issued.expire_time_seconds,
                 }))
+            }
+            Self::HasFederated => {
+                let last = identity::federated_as(&services.store().view())?;
+                Ok(json!({ "domain": last.map(|last| last.domain) }))
             }
             Self::Health => Ok(json!({ "api": node.api })),
             Self::Counters => Ok(json!({

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::config::Problems;
+use crate::damage;
 
 /// Exit code of wrong usage, of which a wrong configuration is a case.
 const WRONG_USAGE: u8 = 2;
@@ -49,7 +50,11 @@ impl Printer {
         } else {
             complain(format!("entente: {error:#}"));
         }
-        problems.map_or(ExitCode::FAILURE, |_| ExitCode::from(WRONG_USAGE))
+        match problems {
+            Some(_) => ExitCode::from(WRONG_USAGE),
+            None if damage::is_damage(error) => ExitCode::from(damage::EXIT_CODE),
+            None => ExitCode::FAILURE,
+        }
     }
 
     /// Says that the words of the command line are wrong, or what they ask for by themselves: the

@@ -18,12 +18,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::announce;
-use crate::cli::{Data, Listen};
+use crate::cli::{Data, Listen, Serve};
 use crate::config::{Checks, Config};
 use crate::control;
+use crate::damage;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
 use crate::federation;
+use crate::identity;
 use crate::logging::Logging;
 use crate::operation::Node;
 use crate::printer::Printer;
@@ -39,13 +41,14 @@ const HANDSHAKE_IDLE: Duration = Duration::from_secs(10);
 const DEDUPE_MESSAGES: usize = 1_000;
 
 /// Runs the node until it is told to stop.
-pub(crate) fn run(data: &Data, listen: &Listen, printer: Printer) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Result<ExitCode> {
+    let listen = &given.listen;
     let folder = DataFolder::new(&data.folder);
     let read = || folder.config(data.config.as_deref(), &listen.given(), Checks::All);
     // Nothing is made for a configuration that is wrong.
     read()?;
     let first = folder.prepare()?;
-    let config = read()?;
+    let mut config = read()?;
     let logging = Logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Opening a large database takes a while, and a hangup must not end the node meanwhile.
@@ -56,7 +59,19 @@ pub(crate) fn run(data: &Data, listen: &Listen, printer: Printer) -> anyhow::Res
     if connections.ws < config.ws.max_connections {
         tracing::info!(clients = connections.ws, "the limit of open files allows so many");
     }
+    for (path, still) in folder.close_to_others() {
+        let path = path.display();
+        if still {
+            tracing::warn!(%path, "everybody on this machine can read it, and that cannot be changed");
+        } else {
+            tracing::warn!(%path, "everybody on this machine could read it; no longer");
+        }
+    }
     let store = open_store(&folder, &config)?;
+    if given.new_identity {
+        identity::renew(&folder, &mut config, &store)?;
+    }
+    identity::check(&folder, &config, &store)?;
     let start =
         Start { folder, data, listen, config, connections, logging, hangups, first, printer };
     let outcome = runtime.block_on(serve(start, store.clone()));
@@ -82,8 +97,9 @@ struct Start<'a> {
 /// Opens the database of a data folder.
 pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result<Store> {
     let path = folder.store();
-    let engine = SledEngine::open(&path, config.store.cache_mib << 20)
-        .with_context(|| format!("cannot open the database in {}", path.display()))?;
+    folder.must_be_whole()?;
+    let fails = |error| damage::of_store(folder.path(), &path, error);
+    let engine = SledEngine::open(&path, config.store.cache_mib << 20).map_err(fails)?;
     let options = store::Options {
         salt: rand::random(),
         dedupe_window_ms: config.chat.dedupe_hours.saturating_mul(3_600_000),
@@ -91,7 +107,7 @@ pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result
         reserve_bytes: config.store.reserve_mib << 20,
         inline: false,
     };
-    Ok(Store::open(Box::new(engine), options)?)
+    Store::open(Box::new(engine), options).map_err(fails)
 }
 
 /// The chat settings of a configuration.

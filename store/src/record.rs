@@ -590,6 +590,17 @@ pub struct OutboxHead {
     pub acknowledged: u64,
 }
 
+/// As whom this node has federated last.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct FederatedAs {
+    /// Its domain.
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    /// Its public key, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub key: Vec<u8>,
+}
+
 /// How far the stream of events from another node has been applied.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Cursor {

@@ -187,6 +187,8 @@ tables! {
     HEALED = 0x82: Text => Number;
     /// Users and groups that have nothing to do with other nodes: (user or group, ID).
     LOCAL_ONLY = 0x83: (Text, Text) => Present;
+    /// As whom this node has federated last, under key 0: without these keys it is somebody else.
+    FEDERATED_AS = 0x84: u8 => FederatedAs;
 }
 
 #[cfg(test)]

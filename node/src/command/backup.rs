@@ -55,7 +55,7 @@ pub(crate) fn restore(
         (Box::new(input), bytes)
     };
     let config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
-    folder.prepare()?;
+    folder.make()?;
     let bar = progress::bar(printer, "bytes");
     let input = Watched { input, read: 0, total: bytes, bar: &bar };
     let restored = backup::restore(

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use federation::identity::Identity;
 use federation::peer_id;
 use serde_json::{Value, json};
 use services::Environment;
@@ -17,6 +18,7 @@ use crate::cli::{
     ProofCommand, QuarantineCommand,
 };
 use crate::config::Checks;
+use crate::damage::Damage;
 use crate::data_folder::DataFolder;
 use crate::operation::Operation;
 use crate::printer::Printer;
@@ -24,6 +26,23 @@ use crate::proof;
 
 /// How long a key holds after it was rotated, in milliseconds.
 const OLD_KEY_HOLDS_MS: i64 = 30 * 24 * 3_600_000;
+
+/// The keys of the node; made if it never had any.
+fn keys(folder: &DataFolder, data: &Data, printer: Printer) -> anyhow::Result<Identity> {
+    if let Some(identity) = folder.identity_if_there()? {
+        return Ok(identity);
+    }
+    folder.prepare()?;
+    if folder.store().exists() {
+        let operation = Operation::HasFederated;
+        let answer = run_at(folder, data, &operation, printer, std::io::sink())?;
+        if let Some(domain) = answer["domain"].as_str() {
+            let (file, domain) = (folder.identity_file(), domain.to_owned());
+            return Err(Damage::IdentityMissing { file, domain }.into());
+        }
+    }
+    folder.identity()
+}
 
 /// `federation group …`.
 fn run_group(data: &Data, command: GroupCommand, printer: Printer) -> anyhow::Result<ExitCode> {
@@ -94,15 +113,13 @@ pub(crate) fn run_one(
     let folder = DataFolder::new(&data.folder);
     match command {
         FederationCommand::Key(KeyCommand::Show) => {
-            folder.prepare()?;
-            let key = folder.identity()?.public_key();
+            let key = keys(&folder, data, printer)?.public_key();
             let peer_id = peer_id::to_text(&key)?;
             let result = json!({ "peer_id": peer_id, "file": folder.identity_file() });
             printer.print(&result, || peer_id.clone())?;
         }
         FederationCommand::Key(KeyCommand::Rotate) => {
-            folder.prepare()?;
-            let mut identity = folder.identity()?;
+            let mut identity = keys(&folder, data, printer)?;
             let now = Environment::system().clock.now_ms();
             identity.rotate(rand::random(), now, now + OLD_KEY_HOLDS_MS);
             folder.replace_identity(&identity)?;
@@ -112,7 +129,7 @@ pub(crate) fn run_one(
             })?;
         }
         FederationCommand::Key(KeyCommand::Revoke { peer_id }) => {
-            let mut identity = folder.identity()?;
+            let mut identity = keys(&folder, data, printer)?;
             let now = Environment::system().clock.now_ms();
             identity.revoke(&peer_id::parse(&peer_id)?, now)?;
             folder.replace_identity(&identity)?;
