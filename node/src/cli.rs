@@ -124,22 +124,52 @@ pub(crate) enum Command {
     Federation(FederationCommand),
     /// Check all data; ends with 3 if something is damaged.
     Verify,
-    /// Write all data to a file, also while the node serves.
-    Backup {
-        /// The file to write, which must not exist; - is standard output.
-        file: PathBuf,
-    },
-    /// Fill an empty data folder from a backup.
-    Restore {
-        /// The backup; - is standard input.
-        file: PathBuf,
-        /// Most messages that one conversation can have got since the backup. So many seqs are left
-        /// out: clients that still have those messages would take new ones for them.
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
-        lost: u32,
-    },
+    /// Write all that the node needs to a file, also while it serves: data, uploaded files, the
+    /// configuration and, encrypted, its secrets.
+    Backup(BackupOptions),
+    /// Fill a data folder without a database from a backup.
+    Restore(RestoreOptions),
     /// Print the version.
     Version,
+}
+
+/// Options of `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupOptions {
+    /// The file to write, or a folder, in which it is named after the domain and the time; left out:
+    /// the current folder. - is standard output.
+    pub(crate) file: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// File whose first line is the passphrase of the secrets; without it ENTENTE_BACKUP_PASSPHRASE
+    /// holds it, or it is asked for.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Leave out the secret and the keys of the node.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub(crate) without_secrets: bool,
+    /// Leave out uploaded files.
+    #[arg(long)]
+    pub(crate) without_objects: bool,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// The backup; - is standard input.
+    pub(crate) file: PathBuf,
+    /// Most messages that one conversation can have got since the backup. So many seqs are left
+    /// out: clients that still have those messages would take new ones for them.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) lost: u32,
+    /// File whose first line is the passphrase of the secrets; without it ENTENTE_BACKUP_PASSPHRASE
+    /// holds it, or it is asked for.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Do not restore the secrets: the folder keeps its own, or gets new ones.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub(crate) without_secrets: bool,
 }
 
 /// Commands about the configuration.

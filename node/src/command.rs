@@ -4,6 +4,8 @@ pub(crate) mod backup;
 pub(crate) mod federation;
 pub(crate) mod health;
 mod list;
+mod passphrase;
+pub(crate) mod restore;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,7 +20,7 @@ use crate::control;
 use crate::damage;
 use crate::data_folder::DataFolder;
 use crate::identity;
-use crate::operation::{Node, Operation, Told};
+use crate::operation::{Configured, Node, Operation, Told};
 use crate::printer::Printer;
 use crate::progress;
 use crate::serve::{open_store, settings};
@@ -168,7 +170,8 @@ fn run_at(
         let settings = settings(folder, &config, config.federation.domain()?);
         let services = Services::new(store.clone(), settings, Environment::system());
         let ca = config.federation.ca.clone();
-        let node = Node { services, federation: None, ca, api: None };
+        let configured = Configured::new(folder, data, &config)?;
+        let node = Node { services, federation: None, ca, api: None, configured };
         operation.clone().run(&node, &mut told).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -248,7 +248,27 @@ config! {
     }
 }
 
+/// Whether the text of a configuration file holds a secret, as far as can be told.
+pub(crate) fn holds_secret(text: &str) -> bool {
+    let Ok(table) = text.parse::<Table>() else { return true };
+    let secret = table.get("auth").and_then(|auth| auth.get("secret"));
+    secret.is_some_and(|secret| secret.as_str() != Some(""))
+}
+
 impl Config {
+    /// The files that it names, with the keys that name them.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let files = [
+            ("api.tls_certificate", &self.api.tls_certificate),
+            ("api.tls_key", &self.api.tls_key),
+            ("ws.tls_certificate", &self.ws.tls_certificate),
+            ("ws.tls_key", &self.ws.tls_key),
+            ("federation.ca", &self.federation.ca),
+        ];
+        let named = files.into_iter().filter(|(_, file)| !file.as_os_str().is_empty());
+        named.map(|(key, file)| format!("{} ({key})", file.display())).collect()
+    }
+
     /// The keys, as `section.key`, that have another value in `other`.
     pub(crate) fn differences(&self, other: &Self) -> anyhow::Result<Vec<String>> {
         let (here, there) = (Table::try_from(self)?, Table::try_from(other)?);

@@ -23,7 +23,7 @@ use crate::operation::{Node, Operation, Told};
 use crate::progress::Done;
 
 /// Longest line of a command.
-const MAX_LINE_BYTES: u64 = 64 * 1024;
+const MAX_LINE_BYTES: u64 = 2 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! The data folder: everything a node keeps.
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -13,6 +13,7 @@ use services::Environment;
 
 use crate::config::{self, Checks, Config, Given, Sources};
 use crate::damage::{self, Damage, in_words};
+use crate::objects;
 
 /// A data folder.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct DataFolder {
 
 /// Bytes of the secret that the first start makes.
 const SECRET_BYTES: usize = 32;
+/// The file by whose lock a restore under way is told from one that was cut short.
+pub(crate) const RESTORE_LOCK: &str = "lock";
 /// What everybody may do who is neither the owner nor of its group.
 const OTHERS: u32 = 0o007;
 
@@ -43,7 +46,7 @@ impl DataFolder {
 
     /// Folder of uploaded objects.
     pub(crate) fn objects(&self) -> PathBuf {
-        self.path.join("objects")
+        self.path.join(objects::OBJECTS)
     }
 
     /// The socket through which commands reach the node that serves.
@@ -53,7 +56,7 @@ impl DataFolder {
 
     /// The configuration file.
     pub(crate) fn config_file(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.path.join(objects::CONFIG)
     }
 
     /// The file with the keys under which other nodes know this one.
@@ -116,7 +119,7 @@ impl DataFolder {
             anyhow::anyhow!("cannot open the data folder {path}: {}{who}", in_words(error))
         };
         match fs::read_dir(&self.path) {
-            Ok(_) => {}
+            Ok(_) => self.must_be_whole()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 bail!("there is no data folder {path}; `entente init` makes it");
             }
@@ -132,13 +135,38 @@ impl DataFolder {
         bail!("{path} holds no data; `entente init` makes it")
     }
 
-    /// Refuses a folder in which a restore was cut short.
+    /// Where a restore puts everything before it is known to be whole.
+    pub(crate) fn restoring(&self) -> PathBuf {
+        self.path.join("restoring")
+    }
+
+    /// Where older programs did.
+    pub(crate) fn restoring_of_before(&self) -> PathBuf {
+        self.path.join("store.restoring")
+    }
+
+    /// Refuses a folder in which a restore is under way or was cut short.
     pub(crate) fn must_be_whole(&self) -> anyhow::Result<()> {
-        let left = self.path.join("store.restoring");
-        if fs::symlink_metadata(&left).is_ok() {
+        for left in [self.restoring(), self.restoring_of_before()] {
+            if fs::symlink_metadata(&left).is_err() || self.is_restored(&left) {
+                continue;
+            }
+            let lock = fs::File::open(left.join(RESTORE_LOCK)).map(|lock| lock.try_lock_shared());
+            if matches!(lock, Ok(Err(TryLockError::WouldBlock))) {
+                bail!("{} is being restored; wait until that has ended", self.path.display());
+            }
             return Err(Damage::HalfRestored { data: self.path.clone(), left }.into());
         }
         Ok(())
+    }
+
+    /// Whether all that a restore brings has its place, and only the end of it is missing: the
+    /// database is the last that gets it.
+    fn is_restored(&self, left: &Path) -> bool {
+        let brought = [left.join("store"), left.join("store.restoring")];
+        *left == self.restoring()
+            && self.store().exists()
+            && !brought.iter().any(|path| path.exists())
     }
 
     /// Gives a file another name, under which nothing is there yet; returns that, if it was there.
@@ -173,16 +201,26 @@ impl DataFolder {
     /// Creates what is missing; returns whether this was the first start.
     pub(crate) fn prepare(&self) -> anyhow::Result<bool> {
         self.must_be_whole()?;
+        let left = self.restoring();
+        if self.is_restored(&left) && left.exists() {
+            fs::remove_dir_all(&left)
+                .with_context(|| format!("cannot remove {}", left.display()))?;
+        }
         self.make()
     }
 
-    /// As [`prepare`](Self::prepare), whatever a restore has left.
-    pub(crate) fn make(&self) -> anyhow::Result<bool> {
+    /// Creates the folder and nothing in it.
+    pub(crate) fn make_itself(&self) -> anyhow::Result<()> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.path)
-            .with_context(|| format!("cannot create {}", self.path.display()))?;
+            .with_context(|| format!("cannot create {}", self.path.display()))
+    }
+
+    /// As [`prepare`](Self::prepare), whatever a restore has left.
+    pub(crate) fn make(&self) -> anyhow::Result<bool> {
+        self.make_itself()?;
         fs::create_dir_all(self.objects())
             .with_context(|| format!("cannot create {}", self.objects().display()))?;
         let secret: String =
@@ -249,7 +287,7 @@ fn create_file(file: &Path, text: &str) -> anyhow::Result<bool> {
 }
 
 /// Writes a file that only the owner can read.
-fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
     // Written beside and renamed: a start that is cut short leaves no half file.
     let beside = file.with_extension("new");
     match fs::remove_file(&beside) {

@@ -13,12 +13,14 @@ mod federation;
 mod fetch;
 mod identity;
 mod logging;
+mod objects;
 mod operation;
 mod printer;
 mod progress;
 mod proof;
 mod refusals;
 mod reload;
+mod sealed;
 mod serve;
 
 use std::process::ExitCode;
@@ -56,10 +58,8 @@ fn run(cli: Cli, printer: Printer) -> anyhow::Result<ExitCode> {
         Some(Command::User(which)) => command::user(&data, which, printer),
         Some(Command::Federation(which)) => command::federation::run_one(&data, which, printer),
         Some(Command::Verify) => command::verify(&data, printer),
-        Some(Command::Backup { file }) => command::backup::write(&data, &file, printer),
-        Some(Command::Restore { file, lost }) => {
-            command::backup::restore(&data, &file, lost, printer)
-        }
+        Some(Command::Backup(options)) => command::backup::run_one(&data, &options, printer),
+        Some(Command::Restore(options)) => command::restore::run_one(&data, &options, printer),
         Some(Command::Version) => command::version(printer),
     }
 }

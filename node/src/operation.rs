@@ -14,10 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use services::federation::{LocalOnly, SetGroupSuccessorReq};
 use services::{Caller, Environment, Services};
+use store::backup::Beside;
 use store::schema;
 
+use crate::cli::Data;
+use crate::config::Config;
+use crate::data_folder::DataFolder;
 use crate::progress::Done;
-use crate::{check, fetch, identity, proof};
+use crate::{check, fetch, identity, objects, proof};
 
 /// An operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,10 +35,19 @@ pub(crate) enum Operation {
     UserToken { id: String, platform: i32 },
     /// Checks all data.
     Verify,
-    /// Writes all data to a file.
-    Backup { file: PathBuf },
-    /// Writes all data to the output.
-    BackupStream,
+    /// Tells what a backup needs to know of the node; the secret is among it.
+    BackupSources,
+    /// Writes a backup to the output.
+    Backup {
+        /// A note about it.
+        note: String,
+        /// The secrets, encrypted, in hex; empty: none.
+        sealed: String,
+        /// The configuration, where it goes as it is.
+        config: Option<String>,
+        /// Uploaded files go with it.
+        objects: bool,
+    },
     /// Tells where the node that serves has its API.
     Health,
     /// Tells what the node has done since it started.
@@ -112,6 +125,25 @@ pub(crate) struct Node {
     pub(crate) ca: PathBuf,
     /// Where the node reaches its own API, if it serves.
     pub(crate) api: Option<String>,
+    /// Where its configuration is.
+    pub(crate) configured: Configured,
+}
+
+/// Where a configuration in force comes from, and what it names.
+#[derive(Clone)]
+pub(crate) struct Configured {
+    /// The file.
+    file: PathBuf,
+    /// Files that it names.
+    names: Vec<String>,
+}
+
+impl Configured {
+    /// Of a data folder.
+    pub(crate) fn new(folder: &DataFolder, data: &Data, config: &Config) -> anyhow::Result<Self> {
+        let file = data.config.clone().unwrap_or_else(|| folder.config_file());
+        Ok(Self { file: std::path::absolute(file)?, names: config.files() })
+    }
 }
 
 /// A kind of event in words.
@@ -138,7 +170,7 @@ impl Operation {
     pub(crate) fn is_in_its_name(&self) -> bool {
         !matches!(
             self,
-            Self::Verify | Self::Backup { .. } | Self::BackupStream | Self::HasFederated
+            Self::Verify | Self::BackupSources | Self::Backup { .. } | Self::HasFederated
         )
     }
 
@@ -336,20 +368,34 @@ impl Operation {
                     "omitted": report.omitted,
                 }))
             }),
-            Self::Backup { file } => tokio::task::block_in_place(|| {
-                let total = services.store().count()?;
-                let view = services.store().view();
-                let written =
-                    store::backup::write_file(view, &file, |done| (told.progress)((done, total)))?;
-                Ok(json!({ "file": file, "entries": written.records }))
-            }),
-            Self::BackupStream => tokio::task::block_in_place(|| {
-                let Told { progress, output } = told;
-                let total = services.store().count()?;
-                let view = services.store().view();
-                let written = store::backup::write(view, output, |done| progress((done, total)))?;
-                Ok(json!({ "entries": written.records }))
-            }),
+            Self::BackupSources => {
+                let settings = services.settings();
+                let last = identity::federated_as(&services.store().view())?;
+                Ok(json!({
+                    "domain": settings.domain.as_ref().map(Domain::as_str),
+                    "config": node.configured.file,
+                    "files": node.configured.names,
+                    "secret": settings.secret,
+                    "federated": last.is_some(),
+                }))
+            }
+            Self::Backup { note, sealed, config, objects: with_objects } => {
+                tokio::task::block_in_place(|| {
+                    let Told { progress, output } = told;
+                    let folder = with_objects.then(|| services.settings().object_folder.clone());
+                    let sealed = hex::decode(sealed)?;
+                    let beside = Beside {
+                        note: note.as_bytes(),
+                        sealed: &sealed,
+                        files: &mut objects::for_backup(config, folder),
+                    };
+                    let total = services.store().count()?;
+                    let view = services.store().view();
+                    let told = |done| progress((done, total.max(done)));
+                    let written = store::backup::write_with(view, beside, output, told)?;
+                    Ok(json!({ "entries": written.records, "files": written.files }))
+                })
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::descriptors::{self, Connections};
 use crate::federation;
 use crate::identity;
 use crate::logging::Logging;
-use crate::operation::Node;
+use crate::operation::{Configured, Node};
 use crate::printer::Printer;
 use crate::reload::{self, Reload};
 
@@ -222,7 +222,8 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
     let control = tokio::spawn({
         let ca = config.federation.ca.clone();
         let api = Some(own_url(config, api_address));
-        let node = Node { services, federation: federation.clone(), ca, api };
+        let configured = Configured::new(folder, data, config)?;
+        let node = Node { services, federation: federation.clone(), ca, api, configured };
         let stop = stop.clone();
         async move {
             let served = match commands {

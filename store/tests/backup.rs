@@ -14,7 +14,8 @@ use std::thread;
 use proptest::prelude::*;
 use prost::Message as _;
 use proto::sdkws::MsgData;
-use store::backup::{self, BackupError, NewEpoch, Summary};
+use sha2::{Digest as _, Sha256};
+use store::backup::{self, BackupError, Beside, NewEpoch, NewFile, Nothing, Summary, Take};
 use store::engine::{Engine, MemoryEngine, SledEngine};
 use store::record::{ConversationHead, SeqGap};
 use store::version_log::{Change, List, version};
@@ -99,7 +100,8 @@ fn a_restored_store_goes_on_where_the_backup_was() {
     let mut told = Vec::new();
     let written = backup::write(store.view(), &mut file, |n| told.push(n)).unwrap();
     let records = everything(&engine).len() as u64;
-    assert_eq!(written, Summary { records, schema: schema::VERSION, epoch: 1 });
+    let schema = schema::VERSION;
+    assert_eq!(written, Summary { format: 2, records, files: 0, schema, epoch: 1 });
     assert_eq!(told.last(), Some(&records));
     assert_eq!(backup::inspect(file.as_slice(), quiet).unwrap(), written);
 
@@ -177,9 +179,9 @@ fn the_default_engine_is_backed_up_to_a_file_and_restored_to_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("backup"));
     let store = filled(SledEngine::open(&data, CACHE).unwrap(), 200);
-    let written = backup::write_file(store.view(), &file, quiet).unwrap();
-    let outcome = backup::write_file(store.view(), &file, quiet);
-    assert!(matches!(outcome, Err(BackupError::Io(e)) if e.kind() == io::ErrorKind::AlreadyExists));
+    let mut new = NewFile::create(&file, false).unwrap();
+    let written = backup::write(store.view(), &mut new, quiet).unwrap();
+    new.keep().unwrap();
     store.close();
 
     let target = folder.path().join("new");
@@ -187,13 +189,14 @@ fn the_default_engine_is_backed_up_to_a_file_and_restored_to_a_folder() {
     fs::create_dir(folder.path().join("new.restoring")).unwrap();
     fs::write(folder.path().join("new.restoring/db"), b"rubbish").unwrap();
     let input = || File::open(&file).unwrap();
-    let restored = backup::restore(input(), &target, CACHE, epoch(NEW), quiet).unwrap();
+    let restored =
+        backup::restore(input(), &mut Nothing, &target, CACHE, epoch(NEW), quiet).unwrap();
     assert_eq!(restored.records, written.records);
     let again = open(SledEngine::open(&target, CACHE).unwrap());
     assert_eq!(must_be_in_step(&again), 200);
     again.close();
 
-    let outcome = backup::restore(input(), &target, CACHE, epoch(NEW), quiet);
+    let outcome = backup::restore(input(), &mut Nothing, &target, CACHE, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::NotEmpty(path)) if path == target));
     assert_eq!(names(folder.path()), ["backup", "data", "new"]);
 }
@@ -212,13 +215,13 @@ fn a_damaged_backup_leaves_no_folder() {
     backup::write(filled(MemoryEngine::default(), 20).view(), &mut file, quiet).unwrap();
     file.pop();
     let target = folder.path().join("data");
-    let outcome = backup::restore(file.as_slice(), &target, CACHE, epoch(NEW), quiet);
-    assert!(matches!(outcome, Err(BackupError::Truncated)));
+    let outcome = backup::restore(file.as_slice(), &mut Nothing, &target, CACHE, epoch(NEW), quiet);
+    assert!(matches!(outcome, Err(BackupError::Truncated { .. })));
     assert!(names(folder.path()).is_empty());
 
     let full = folder.path().join("full");
     File::create(&full).unwrap();
-    let outcome = backup::restore(file.as_slice(), &full, CACHE, epoch(NEW), quiet);
+    let outcome = backup::restore(file.as_slice(), &mut Nothing, &full, CACHE, epoch(NEW), quiet);
     assert!(matches!(outcome, Err(BackupError::Io(_))));
     let engine = MemoryEngine::default();
     engine.apply(&[(vec![9], Some(bytes::Bytes::new()))].into()).unwrap();
@@ -234,7 +237,7 @@ fn a_restore_that_fails_half_way_is_not_taken_for_data() {
     file[last] ^= 1;
     let engine = Arc::new(MemoryEngine::default());
     let outcome = backup::read(file.as_slice(), &engine, epoch(NEW), quiet);
-    assert!(matches!(outcome, Err(BackupError::Damaged(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(BackupError::Damaged { .. })), "{outcome:?}");
     assert!(!everything(&engine).is_empty(), "the case tests nothing");
     let outcome = Store::open(Box::new(engine), Options::default());
     assert!(matches!(outcome, Err(StoreError::Damaged { table: "META", .. })));
@@ -254,8 +257,8 @@ fn what_is_no_backup_or_newer_is_refused() {
         file
     };
     assert!(matches!(
-        inspect(&with(16, &2_u32.to_be_bytes())),
-        Err(BackupError::NewerFormat { found: 2, known: 1 })
+        inspect(&with(16, &3_u32.to_be_bytes())),
+        Err(BackupError::NewerFormat { found: 3, known: 2 })
     ));
     let newer = schema::VERSION + 1;
     assert!(matches!(
@@ -264,15 +267,132 @@ fn what_is_no_backup_or_newer_is_refused() {
     ));
     // A length that would take all memory.
     assert!(matches!(
-        inspect(&with(24, &0xFFFF_FFF0_u32.to_be_bytes())),
-        Err(BackupError::Damaged(_))
+        inspect(&with(25, &0xFFFF_FFF0_u32.to_be_bytes())),
+        Err(BackupError::Damaged { .. })
     ));
     let mut longer = file.clone();
     longer.push(0);
-    assert!(matches!(inspect(&longer), Err(BackupError::Damaged(_))));
+    assert!(matches!(inspect(&longer), Err(BackupError::Damaged { .. })));
     for length in 16..file.len() {
         let cut = inspect(&file[..length]);
-        assert!(matches!(cut, Err(BackupError::Truncated)), "{length}: {cut:?}");
+        assert!(matches!(cut, Err(BackupError::Truncated { .. })), "{length}: {cut:?}");
+    }
+}
+
+/// A backup as programs wrote it before there were records.
+fn of_format_1(pairs: &[(bytes::Bytes, bytes::Bytes)]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap().to_be_bytes();
+    let mut file = b"entente backup\r\n\0\0\0\x01".to_vec();
+    file.extend(schema::VERSION.to_be_bytes());
+    for (key, value) in pairs {
+        for part in [&number(key.len())[..], &number(value.len()), key, value] {
+            file.extend(part);
+        }
+    }
+    file.extend([0xFF; 4]);
+    file.extend((pairs.len() as u64).to_be_bytes());
+    let sum = Sha256::digest(&file);
+    file.extend(sum);
+    file
+}
+
+#[test]
+fn a_backup_of_the_first_format_is_restored() {
+    let engine = Arc::new(MemoryEngine::default());
+    let first = filled(Arc::clone(&engine), 300);
+    let file = of_format_1(&everything(&engine));
+    let copy = Arc::new(MemoryEngine::default());
+    let restored = backup::read(file.as_slice(), &copy, epoch(NEW), quiet).unwrap();
+    assert_eq!((restored.format, restored.files), (1, 0));
+    assert_eq!(must_be_in_step(&open(copy)), 300);
+    first.close();
+    for length in 16..file.len().min(2_000) {
+        let cut = backup::inspect(&file[..length], quiet);
+        assert!(matches!(cut, Err(BackupError::Truncated { .. })), "{length}: {cut:?}");
+    }
+    for at in (0..file.len()).step_by(97) {
+        let mut changed = file.clone();
+        changed[at] ^= 0x10;
+        assert!(backup::inspect(changed.as_slice(), quiet).is_err(), "byte {at}");
+    }
+}
+
+/// What a backup held beside the database.
+#[derive(Default)]
+struct Seen {
+    note: Vec<u8>,
+    sealed: Vec<u8>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Take for Seen {
+    fn note(&mut self, note: &[u8]) -> Result<(), BackupError> {
+        self.note = note.to_vec();
+        Ok(())
+    }
+
+    fn sealed(&mut self, sealed: &[u8]) -> Result<(), BackupError> {
+        self.sealed = sealed.to_vec();
+        Ok(())
+    }
+
+    fn file(&mut self, name: &str) -> Result<(), BackupError> {
+        self.files.push((name.into(), Vec::new()));
+        Ok(())
+    }
+
+    fn piece(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
+        self.files.last_mut().unwrap().1.extend(bytes);
+        Ok(())
+    }
+}
+
+/// Three files, one of them empty, one of several pieces.
+fn files() -> Vec<(String, Vec<u8>)> {
+    let large = (0..600_000_u32).map(|n| (n % 251) as u8).collect();
+    vec![("a".into(), vec![1, 2, 3]), ("b/c".into(), Vec::new()), ("d".into(), large)]
+}
+
+fn with_files(changes: i64) -> Vec<u8> {
+    let mut files = files().into_iter().map(|(name, content)| {
+        let content: Box<dyn io::Read> = Box::new(io::Cursor::new(content));
+        Ok((name, content))
+    });
+    let beside = Beside { note: b"a note", sealed: b"sealed", files: &mut files };
+    let (store, mut file) = (filled(MemoryEngine::default(), changes), Vec::new());
+    let written = backup::write_with(store.view(), beside, &mut file, quiet).unwrap();
+    assert_eq!(written.files, 3);
+    file
+}
+
+#[test]
+fn what_is_beside_the_database_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, target, mut seen) = (with_files(50), folder.path().join("data"), Seen::default());
+    let restored =
+        backup::restore(file.as_slice(), &mut seen, &target, CACHE, epoch(NEW), quiet).unwrap();
+    assert_eq!(restored.files, 3);
+    assert_eq!((seen.note.as_slice(), seen.sealed.as_slice()), (&b"a note"[..], &b"sealed"[..]));
+    assert!(seen.files == files());
+}
+
+#[test]
+fn damage_is_named_by_its_place() {
+    let file = with_files(2_000);
+    for at in (24..file.len()).step_by(file.len() / 200) {
+        let mut changed = file.clone();
+        changed[at] ^= 1;
+        let begin = match backup::inspect(changed.as_slice(), quiet) {
+            Err(BackupError::Damaged { at, .. } | BackupError::Truncated { at }) => at,
+            other => panic!("byte {at}: {other:?}"),
+        };
+        let begin = usize::try_from(begin).unwrap();
+        assert!(begin <= at && at - begin < 400_000, "byte {at} is said to be behind {begin}");
+    }
+    for length in (24..file.len()).step_by(file.len() / 200) {
+        let cut = backup::inspect(&file[..length], quiet);
+        let Err(BackupError::Truncated { at }) = cut else { panic!("{length}: {cut:?}") };
+        assert!(usize::try_from(at).unwrap() <= length);
     }
 }
 
@@ -290,9 +410,12 @@ proptest! {
 
     #[test]
     fn nothing_makes_the_reader_panic(tail in prop::collection::vec(any::<u8>(), 0..200)) {
-        let mut file = b"entente backup\r\n\0\0\0\x01\0\0\0\x01".to_vec();
-        file.extend(tail);
-        prop_assert!(backup::inspect(file.as_slice(), quiet).is_err());
+        for format in [1, 2] {
+            let mut file = b"entente backup\r\n\0\0\0".to_vec();
+            file.extend([format, 0, 0, 0, 1]);
+            file.extend(&tail);
+            prop_assert!(backup::inspect(file.as_slice(), quiet).is_err());
+        }
     }
 }
 
@@ -305,8 +428,9 @@ struct Slow<'a> {
 impl Write for Slow<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (self.between)();
-        self.file.extend_from_slice(bytes);
-        Ok(bytes.len())
+        let taken = bytes.get(..64 << 10).unwrap_or(bytes);
+        self.file.extend_from_slice(taken);
+        Ok(taken.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -320,9 +444,9 @@ fn a_backup_is_one_moment_and_commits_go_on() {
     let sled = SledEngine::open(folder.path(), CACHE).unwrap();
     let engines: [Box<dyn Engine>; 2] = [Box::new(MemoryEngine::default()), Box::new(sled)];
     for engine in engines {
-        let store = filled(Arc::<dyn Engine>::from(engine), 600);
+        let store = filled(Arc::<dyn Engine>::from(engine), 3_000);
         let view = store.view();
-        let mut next = 600;
+        let mut next = 3_000;
         let mut between = || {
             // Would wait for ever if the backup held up commits.
             for _ in 0..20 {
@@ -334,10 +458,10 @@ fn a_backup_is_one_moment_and_commits_go_on() {
         let mut out = Slow { file: Vec::new(), between: &mut between };
         backup::write(view, &mut out, quiet).unwrap();
         let file = out.file;
-        assert!(next > 700, "few writes: the case tests little");
+        assert!(next > 3_300, "few writes: the case tests little");
         let copy = MemoryEngine::default();
         backup::read(file.as_slice(), &copy, epoch(NEW), quiet).unwrap();
-        assert_eq!(must_be_in_step(&open(copy)), 600);
+        assert_eq!(must_be_in_step(&open(copy)), 3_000);
         assert_eq!(must_be_in_step(&store), next);
     }
 }

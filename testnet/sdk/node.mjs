@@ -13,7 +13,7 @@ let pid = Number(process.env.TESTNET_PID);
 
 /** Writes a backup while the node serves. */
 export async function backUp() {
-  await run(program, ['backup', '--data', data, file]);
+  await run(program, ['backup', '--data', data, '--without-secrets', file]);
 }
 
 /** Stops the node and starts it with what the backup holds. */

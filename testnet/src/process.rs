@@ -76,7 +76,11 @@ pub struct Process {
 impl Process {
     /// A node of the program at `program`.
     pub fn builder(program: impl Into<PathBuf>) -> ProcessBuilder {
-        let variables = vec![("ENTENTE_AUTH_SECRET".to_owned(), SECRET.to_owned())];
+        let variables = [
+            ("ENTENTE_AUTH_SECRET", SECRET),
+            ("ENTENTE_BACKUP_PASSPHRASE", "a passphrase of tests"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         ProcessBuilder {
             program: program.into(),
             variables,

@@ -16,7 +16,7 @@ use super::rule::Rule;
 use super::{Config, Key, SECTIONS, Section, notification, variable_name};
 
 /// Variables that are not about the configuration.
-const OTHER_VARIABLES: &[&str] = &["ENTENTE_DATA", "ENTENTE_FAULT"];
+const OTHER_VARIABLES: &[&str] = &["ENTENTE_BACKUP_PASSPHRASE", "ENTENTE_DATA", "ENTENTE_FAULT"];
 /// Variables that Kubernetes and Docker set for a service, or a container, named `entente`.
 const SERVICE_VARIABLES: &[&str] = &["ENTENTE_PORT", "ENTENTE_SERVICE_", "ENTENTE_ENV_"];
 /// With this behind the name of a secret's variable, it names a file that holds the secret.

@@ -1,55 +1,16 @@
 //! A data folder in the hands of an operator: made but never served, of somebody else, far down in
 //! the tree, damaged.
-#![allow(clippy::expect_used, reason = "a test may fail")]
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
-use serde_json::Value;
 use testnet::{Process, Result, text_message};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_entente");
+use super::{PROGRAM, done, must_be_private, run, said, serving, stop};
 
 /// A user who is nobody here.
 const STRANGER: u32 = 65_534;
-
-fn command(data: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(words).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
-    command
-}
-
-async fn run(data: &Path, words: &[&str]) -> Result<Output> {
-    Ok(command(data, words).output().await?)
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-async fn done(data: &Path, words: &[&str]) -> Result<String> {
-    let output = run(data, words).await?;
-    anyhow::ensure!(output.status.success(), "{words:?}: {}", said(&output));
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-async fn serving(data: &Path) -> Result<(Child, Value)> {
-    let words = ["serve", "--json", "--api", "127.0.0.1:0", "--ws", "127.0.0.1:0"];
-    let mut child = command(data, &words).stdout(Stdio::piped()).spawn()?;
-    let out = child.stdout.take().expect("piped");
-    let line = BufReader::new(out).lines().next_line().await?;
-    Ok((child, serde_json::from_str(&line.expect("it says where it is"))?))
-}
-
-async fn stop(mut child: Child) -> Result {
-    let id = child.id().expect("it runs").to_string();
-    Command::new("kill").args(["-TERM", &id]).status().await?;
-    assert_eq!(child.wait().await?.code(), Some(0));
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_never_served_takes_commands() -> Result {
@@ -146,25 +107,6 @@ async fn commands_reach_a_node_far_down_in_the_tree() -> Result {
     Ok(())
 }
 
-/// Every file and folder below `path`, and itself.
-fn all(path: &Path, found: &mut Vec<PathBuf>) {
-    found.push(path.to_owned());
-    if path.is_dir() {
-        for entry in std::fs::read_dir(path).expect("a folder") {
-            all(&entry.expect("an entry").path(), found);
-        }
-    }
-}
-
-fn must_be_private(path: &Path) {
-    let mut found = Vec::new();
-    all(path, &mut found);
-    for path in found {
-        let mode = std::fs::symlink_metadata(&path).expect("is there").permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_written_is_for_the_owner_only() -> Result {
     // With an open umask, in a folder that is open to everybody.
@@ -175,10 +117,11 @@ async fn whatever_is_written_is_for_the_owner_only() -> Result {
         .argument("--domain")
         .argument("alpha.example");
     let mut node = node.start().await?;
+    let data = node.data();
     let open = async |words: &[&str]| {
         let mut command = Command::new("sh");
         command.args(["-c", "umask 000; exec \"$@\"", "sh", PROGRAM]).args(words);
-        let output = command.arg("--data").arg(node.data()).output().await?;
+        let output = command.arg("--data").arg(&data).output().await?;
         anyhow::ensure!(output.status.success(), "{words:?}: {}", said(&output));
         Result::Ok(())
     };
@@ -188,6 +131,33 @@ async fn whatever_is_written_is_for_the_owner_only() -> Result {
     socket.send(&text_message("ada", "bob", &"long ".repeat(2_000))).await?;
     testnet::upload::upload(&ada, "ada/picture.png", "image/png", b"a picture").await?;
     open(&["federation", "key", "rotate"]).await?;
+    let out = node.scratch().join("out");
+    std::fs::create_dir(&out)?;
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o700))?;
+    let (passphrase, out_text) = (node.scratch().join("passphrase"), out.display().to_string());
+    std::fs::write(&passphrase, "a long passphrase\n")?;
+    let passphrase = passphrase.display().to_string();
+    for n in 0..2 {
+        let file = format!("{out_text}/{n}.backup");
+        // As a backup that was killed leaves it, or as somebody else made it.
+        let partial = format!("{file}.partial");
+        std::fs::write(&partial, "x")?;
+        std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o666))?;
+        if n == 1 {
+            assert_eq!(node.stop().await?, Some(0));
+        }
+        open(&["backup", &file, "--passphrase-file", &passphrase]).await?;
+    }
+    must_be_private(&out);
+    let restored = node.scratch().join("restored");
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 000; exec \"$@\"", "sh", PROGRAM, "restore"]);
+    command.arg(out.join("0.backup")).args(["--passphrase-file", &passphrase]);
+    let output = command.arg("--data").arg(&restored).output().await?;
+    assert!(output.status.success(), "{}", said(&output));
+    must_be_private(&restored);
+    assert!(restored.join("identity.json").exists() && restored.join("objects/content").exists());
+    node.launch().await?;
     must_be_private(&node.data());
     node.stop().await?;
     must_be_private(&node.data());

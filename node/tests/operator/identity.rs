@@ -1,5 +1,4 @@
 //! A node goes on under the keys and the domain under which others know it, or not at all.
-#![allow(clippy::expect_used, reason = "a test may fail")]
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -7,16 +6,12 @@ use std::process::Output;
 use serde_json::Value;
 use testnet::{Process, Result};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_entente");
+use super::{PROGRAM, said};
 
 const DOMAIN: &str = "alpha.example";
 
 async fn run(node: &Process, words: &[&str]) -> Result<Output> {
     Ok(node.command(words[0]).args(&words[1..]).output().await?)
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 async fn peer_id(node: &Process) -> Result<String> {
