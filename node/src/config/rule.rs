@@ -109,6 +109,20 @@ impl Rule {
         matches!(self, Self::Secret)
     }
 
+    /// Whether the value is a list.
+    fn is_list(self) -> bool {
+        matches!(
+            self,
+            Self::Texts
+                | Self::UserIds
+                | Self::Domains
+                | Self::Networks
+                | Self::Multiaddrs
+                | Self::Relays
+                | Self::PeerIds
+        )
+    }
+
     /// The value that a text stands for, as variables and options give it; a text of another kind
     /// stays as it is, and [`check`](Self::check) refuses it.
     pub(super) fn typed(self, given: &str) -> Value {
@@ -119,13 +133,7 @@ impl Rule {
             Self::Flag => {
                 given.parse().map_or_else(|_| Value::String(given.into()), Value::Boolean)
             }
-            Self::Texts
-            | Self::UserIds
-            | Self::Domains
-            | Self::Networks
-            | Self::Multiaddrs
-            | Self::Relays
-            | Self::PeerIds => {
+            _ if self.is_list() => {
                 let parts = given.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Value::Array(parts.map(Value::from).collect())
             }
@@ -146,13 +154,7 @@ impl Rule {
                 let number = value.as_integer().ok_or_else(must_be)?;
                 numbers.contains(&number).then_some(()).ok_or_else(must_be)
             }
-            Self::Texts
-            | Self::UserIds
-            | Self::Domains
-            | Self::Networks
-            | Self::Multiaddrs
-            | Self::Relays
-            | Self::PeerIds => {
+            _ if self.is_list() => {
                 let items = value.as_array().ok_or_else(must_be)?;
                 if items.is_empty() && matches!(self, Self::UserIds) {
                     return Err(must_be());
