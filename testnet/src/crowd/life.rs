@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use proto::msg::SendMsgResp;
 use proto::sdkws::MsgData;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ const GROUP: i32 = 3;
 /// Codes with which a node refuses what somebody else's change has overtaken: no right to it, not
 /// there, no such member, not in the group, group dismissed, role, muted.
 const OVERTAKEN: [i64; 8] = [1002, 1004, 1101, 1203, 1204, 1205, 1402, 1403];
+const INVITE: &str = "/group/invite_user_to_group";
 /// The node is silent for so long before anything is compared.
 const QUIET: Duration = Duration::from_secs(2);
 /// Longest wait for that.
@@ -187,18 +188,18 @@ impl Life {
     }
 
     /// Calls a route; what a change of somebody else has overtaken may be refused.
-    async fn call(&mut self, path: &str, body: serde_json::Value) -> serde_json::Value {
+    async fn call(&mut self, path: &str, body: Value) -> Value {
         let operation_id = format!("act-{}", unique());
         match self.phone.rest(&operation_id, path, body).await {
             Ok((0, data)) => data,
-            Ok((code, _)) if OVERTAKEN.contains(&code) => serde_json::Value::Null,
+            Ok((code, detail)) if is_overtaken(path, code, &detail) => Value::Null,
             Ok((code, detail)) => {
                 self.phone.tally.fault(format!("{path} answered {code}: {detail}"));
-                serde_json::Value::Null
+                Value::Null
             }
             Err(error) => {
                 self.phone.tally.fault(format!("{path}: {error:#}"));
-                serde_json::Value::Null
+                Value::Null
             }
         }
     }
@@ -230,17 +231,7 @@ impl Life {
             return;
         }
         let body = json!({ "groupID": group, "invitedUserIDs": [user], "reason": "" });
-        let path = "/group/invite_user_to_group";
-        match self.phone.rest(&format!("invite-{}", unique()), path, body).await {
-            Ok((0, _)) => {}
-            Ok((code, _)) if OVERTAKEN.contains(&code) => {}
-            // As OpenIM answers for somebody who is in the group by now.
-            Ok((500, detail)) if detail.as_str().is_some_and(|text| text.contains("already")) => {}
-            Ok((code, detail)) => {
-                self.phone.tally.fault(format!("{path} answered {code}: {detail}"));
-            }
-            Err(error) => self.phone.tally.fault(format!("{path}: {error:#}")),
-        }
+        self.call(INVITE, body).await;
     }
 
     async fn quit(&mut self) {
@@ -277,6 +268,16 @@ impl Life {
         });
         self.call("/msg/mark_conversation_as_read", body).await;
     }
+}
+
+/// Whether an answer says that somebody else's change came first.
+fn is_overtaken(path: &str, code: i64, detail: &Value) -> bool {
+    // As OpenIM answers for somebody who is in the group by now.
+    let is_member = || {
+        let text = detail.as_str().unwrap_or_default();
+        path == INVITE && code == 500 && text.contains("already")
+    };
+    OVERTAKEN.contains(&code) || is_member()
 }
 
 /// Times, latest first, at which each of some people makes their part of some groups.
