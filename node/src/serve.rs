@@ -46,9 +46,12 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
     let folder = DataFolder::new(&data.folder);
     let read = || folder.config(data.config.as_deref(), &listen.given(), Checks::All);
     // Nothing is made for a configuration that is wrong.
-    read()?;
-    let first = folder.prepare()?;
     let mut config = read()?;
+    let first = folder.prepare()?;
+    if first {
+        // It has made the secret.
+        config = read()?;
+    }
     let logging = Logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Opening a large database takes a while, and a hangup must not end the node meanwhile.
