@@ -22,7 +22,7 @@ use crate::data_folder::DataFolder;
 use crate::identity;
 use crate::operation::{Configured, Node, Operation, Told};
 use crate::printer::Printer;
-use crate::progress;
+use crate::progress::{self, Done};
 use crate::serve::{open_store, settings};
 use list::list;
 
@@ -153,7 +153,8 @@ fn run_at(
 ) -> anyhow::Result<Value> {
     let bar = progress::bar(printer, "entries");
     let mut progress = |done| progress::show(&bar, done);
-    let mut told = Told { progress: &mut progress, output: &mut output };
+    let progress: &mut (dyn FnMut(Done) + Send) = &mut progress;
+    let mut told = Told { progress: (!bar.is_hidden()).then_some(progress), output: &mut output };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let socket = folder.control_socket();
     let asked = control::ask(&socket, operation, &mut told);
@@ -172,7 +173,7 @@ fn run_at(
         let ca = config.federation.ca.clone();
         let configured = Configured::new(folder, data, &config)?;
         let node = Node { services, federation: None, ca, api: None, configured };
-        operation.clone().run(&node, &mut told).await
+        operation.clone().run(&node, told).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();

@@ -1,8 +1,8 @@
 //! The control socket: how a command reaches the node that serves a data folder.
 //!
 //! A Unix socket in the data folder, for the owner only. A command sends one operation as a line of
-//! JSON and gets lines of JSON back: progress, and at the end the result. What an operation writes
-//! comes in pieces, each behind a line that says how long it is.
+//! JSON and gets lines of JSON back: progress if it asks for it, and at the end the result. What an
+//! operation writes comes in pieces, each behind a line that says how long it is.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -24,6 +24,17 @@ use crate::progress::Done;
 
 /// Longest line of a command.
 const MAX_LINE_BYTES: u64 = 2 << 20;
+
+/// What a command asks for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    /// It wants to hear how much is done.
+    Watched {
+        watched: Operation,
+    },
+    Operation(Operation),
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,7 +148,10 @@ async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     BufReader::new(read).take(MAX_LINE_BYTES).read_line(&mut line).await?;
-    let operation: Operation = serde_json::from_str(&line)?;
+    let (operation, watched) = match serde_json::from_str(&line)? {
+        Asked::Watched { watched } => (watched, true),
+        Asked::Operation(operation) => (operation, false),
+    };
     let (tell, mut said) = mpsc::channel(WAITING_PIECES);
     let run = tokio::spawn(async move {
         // Progress is told to whoever keeps up.
@@ -145,8 +159,9 @@ async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
             let _ = tell.try_send(Said::Line(Line::Progress(done)));
         };
         let mut output = Pieces(tell.clone());
-        let mut told = Told { progress: &mut progress, output: &mut output };
-        let line = match operation.run(&node, &mut told).await {
+        let progress: &mut (dyn FnMut(Done) + Send) = &mut progress;
+        let told = Told { progress: watched.then_some(progress), output: &mut output };
+        let line = match operation.run(&node, told).await {
             Ok(result) => Line::Done(result),
             Err(error) => Line::Failed(format!("{error:#}")),
         };
@@ -189,14 +204,23 @@ pub(crate) async fn ask(
     told: &mut Told<'_>,
 ) -> anyhow::Result<Option<Value>> {
     let Some(mut stream) = connect(socket).await? else { return Ok(None) };
-    let mut text = serde_json::to_vec(operation)?;
+    let operation = operation.clone();
+    let asked = match told.progress {
+        Some(_) => Asked::Watched { watched: operation },
+        None => Asked::Operation(operation),
+    };
+    let mut text = serde_json::to_vec(&asked)?;
     text.push(b'\n');
     stream.write_all(&text).await?;
     let mut stream = BufReader::new(stream);
     let (mut line, mut output) = (String::new(), Vec::new());
     while stream.read_line(&mut line).await? != 0 {
         match serde_json::from_str(&line)? {
-            Line::Progress(done) => (told.progress)(done),
+            Line::Progress(done) => {
+                if let Some(progress) = &mut told.progress {
+                    progress(done);
+                }
+            }
             Line::Output(bytes) => {
                 output.resize(bytes, 0);
                 stream.read_exact(&mut output).await?;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use services::federation::{LocalOnly, SetGroupSuccessorReq};
 use services::{Caller, Environment, Services};
 use store::backup::Beside;
-use store::schema;
+use store::{Store, schema};
 
 use crate::cli::Data;
 use crate::config::Config;
@@ -159,10 +159,25 @@ fn kind_name(kind: u32) -> String {
 
 /// What hears of an operation while it runs.
 pub(crate) struct Told<'a> {
-    /// Hears how much is done.
-    pub(crate) progress: &'a mut (dyn FnMut(Done) + Send),
+    /// Hears how much is done, if anybody wants to.
+    pub(crate) progress: Option<&'a mut (dyn FnMut(Done) + Send)>,
     /// Gets what the operation writes.
     pub(crate) output: &'a mut (dyn Write + Send),
+}
+
+/// What hears how many entries of a store are done; it counts them all only for somebody who wants to
+/// hear of it.
+fn entries(
+    store: &Store,
+    mut progress: Option<&mut (dyn FnMut(Done) + Send)>,
+) -> anyhow::Result<impl FnMut(u64)> {
+    let total = if progress.is_some() { store.count()? } else { 0 };
+    Ok(move |done| {
+        if let Some(progress) = &mut progress {
+            // Of what was not counted, some may come, too.
+            progress((done, if total == 0 { 0 } else { total.max(done) }));
+        }
+    })
 }
 
 impl Operation {
@@ -175,7 +190,7 @@ impl Operation {
     }
 
     /// Runs the operation and returns its result.
-    pub(crate) async fn run(self, node: &Node, told: &mut Told<'_>) -> anyhow::Result<Value> {
+    pub(crate) async fn run(self, node: &Node, told: Told<'_>) -> anyhow::Result<Value> {
         let services = &node.services;
         let Some(admin) = services.settings().admin_users.first() else {
             bail!("no app admin is configured");
@@ -358,9 +373,8 @@ impl Operation {
                 }))
             }
             Self::Verify => tokio::task::block_in_place(|| {
-                let total = services.store().count()?;
-                let view = services.store().view();
-                let report = store::verify::verify(&view, |done| (told.progress)((done, total)))?;
+                let progress = entries(services.store(), told.progress)?;
+                let report = store::verify::verify(&services.store().view(), progress)?;
                 Ok(json!({
                     "clean": report.is_clean(),
                     "entries": report.records,
@@ -381,7 +395,6 @@ impl Operation {
             }
             Self::Backup { note, sealed, config, objects: with_objects } => {
                 tokio::task::block_in_place(|| {
-                    let Told { progress, output } = told;
                     let folder = with_objects.then(|| services.settings().object_folder.clone());
                     let sealed = hex::decode(sealed)?;
                     let beside = Beside {
@@ -389,10 +402,9 @@ impl Operation {
                         sealed: &sealed,
                         files: &mut objects::for_backup(config, folder),
                     };
-                    let total = services.store().count()?;
+                    let progress = entries(services.store(), told.progress)?;
                     let view = services.store().view();
-                    let told = |done| progress((done, total.max(done)));
-                    let written = store::backup::write_with(view, beside, output, told)?;
+                    let written = store::backup::write_with(view, beside, told.output, progress)?;
                     Ok(json!({ "entries": written.records, "files": written.files }))
                 })
             }

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 use testnet::{Process, Result, Wire};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_entente");
 
@@ -223,6 +224,30 @@ async fn a_backup_goes_through_a_pipe() -> Result {
         assert_eq!(cut.status.code(), Some(1), "{cut:?}");
         assert!(!String::from_utf8_lossy(&cut.stderr).contains("panicked"), "{cut:?}");
     }
+    Ok(())
+}
+
+/// What the node answers on its control socket.
+async fn asked(node: &Process, line: &str) -> Result<Vec<Value>> {
+    let mut stream = tokio::net::UnixStream::connect(node.data().join("control.sock")).await?;
+    stream.write_all(format!("{line}\n").as_bytes()).await?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await?;
+    said.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_to_hear_how_much_is_done_does() -> Result {
+    let node = Process::builder(PROGRAM).start().await?;
+    node.admin().await?.users(["alice", "bob"]).await?;
+    let [silent] = &asked(&node, r#""verify""#).await?[..] else { panic!("progress") };
+    let entries = &silent["done"]["entries"];
+    assert!(entries.as_u64() > Some(0), "{silent}");
+    let watched = asked(&node, r#"{"watched":"verify"}"#).await?;
+    let [.., progress, result] = &watched[..] else { panic!("no progress: {watched:?}") };
+    assert_eq!(&progress["progress"][0], entries);
+    assert!(progress["progress"][1].as_u64() > Some(0), "{progress}");
+    assert_eq!(&result["done"]["entries"], entries);
     Ok(())
 }
 

@@ -21,8 +21,7 @@ pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::new(&data.folder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = runtime.block_on(async {
-        let (mut progress, mut output) = (|_| {}, std::io::sink());
-        let mut told = Told { progress: &mut progress, output: &mut output };
+        let mut told = Told { progress: None, output: &mut std::io::sink() };
         let socket = folder.control_socket();
         let asked = control::ask(&socket, &Operation::Health, &mut told);
         let asked = tokio::time::timeout(PATIENCE, asked).await.context("the node is silent")?;
