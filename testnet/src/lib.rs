@@ -24,6 +24,7 @@ pub mod simulation;
 mod socket;
 pub mod up;
 pub mod upload;
+mod version_log;
 
 pub use node::{Node, NodeBuilder, SECRET, TestClock, federated, federated_with};
 pub use process::{Process, ProcessBuilder, free_port};

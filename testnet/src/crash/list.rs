@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::random::Random;
+use crate::version_log::Version;
 use crate::{Client, Result};
 
 /// Which list.
@@ -25,8 +26,7 @@ pub(super) struct Watched {
     /// Whether each user is in it; left out while a change has no answer.
     known: BTreeMap<String, bool>,
     copy: BTreeSet<String>,
-    version: Value,
-    version_id: Value,
+    version: Version,
     changes: usize,
 }
 
@@ -39,8 +39,7 @@ impl Watched {
             known: users.iter().map(|user| (user.clone(), false)).collect(),
             users,
             copy: BTreeSet::new(),
-            version: json!(0),
-            version_id: json!(""),
+            version: Version::default(),
             changes: 0,
         }
     }
@@ -100,23 +99,19 @@ impl Watched {
                 json!({ "groupID": "g", "idHash": 0 }),
             ),
         };
-        let since = json!({
-            "userID": self.owner.user_id, "groupID": "g",
-            "version": self.version, "versionID": self.version_id,
-        });
+        let since = self.version.since(json!({ "userID": self.owner.user_id, "groupID": "g" }));
         let changed = self.owner.call(incremental, since).await?;
         let all = self.owner.call(full, ids).await?;
-        let all: BTreeSet<String> = users(&all["userIDs"])?.into_iter().collect();
-        if changed["full"] == true {
-            self.copy.clone_from(&all);
-        } else {
-            for user in users(&changed["delete"])? {
-                self.copy.remove(&user);
+        let all = users(all["userIDs"].as_array().into_iter().flatten())?;
+        match self.version.step(&changed)? {
+            None => self.copy.clone_from(&all),
+            Some(changes) => {
+                for user in changes.gone {
+                    self.copy.remove(user);
+                }
+                self.copy.extend(users(changes.rows)?);
             }
-            self.copy.extend(users(&changed["insert"])?);
         }
-        self.version = changed["version"].clone();
-        self.version_id = changed["versionID"].clone();
         ensure!(
             self.copy == all,
             "{kind:?}: the version log says {:?}, there are {all:?}",
@@ -134,11 +129,11 @@ impl Watched {
 }
 
 /// The user IDs of a list of IDs, friends or members.
-fn users(list: &Value) -> Result<Vec<String>> {
+fn users<'a>(list: impl IntoIterator<Item = &'a Value>) -> Result<BTreeSet<String>> {
     let id = |entry: &Value| {
         let id = entry.as_str().or(entry["userID"].as_str());
         let id = id.or(entry["friendUser"]["userID"].as_str());
         id.map(str::to_owned).with_context(|| format!("no user: {entry}"))
     };
-    list.as_array().into_iter().flatten().map(id).collect()
+    list.into_iter().map(id).collect()
 }

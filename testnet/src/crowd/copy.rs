@@ -2,22 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::version_log::Version;
 
 /// A copy of a list, and the state of the node's list that it is a copy of.
 #[derive(Debug, Default)]
 pub(super) struct ListCopy {
     pub(super) ids: BTreeSet<String>,
-    version: u64,
-    version_id: String,
+    version: Version,
 }
 
 impl ListCopy {
     /// Adds to a request what the phone has.
-    pub(super) fn since(&self, mut request: Value) -> Value {
-        request["version"] = json!(self.version);
-        request["versionID"] = json!(self.version_id);
-        request
+    pub(super) fn since(&self, request: Value) -> Value {
+        self.version.since(request)
     }
 
     /// Takes what changed; returns `false` if the whole list has to be fetched.
@@ -26,17 +25,12 @@ impl ListCopy {
         answer: &Value,
         id_of: impl Fn(&Value) -> Option<String>,
     ) -> bool {
-        self.version = answer["version"].as_u64().unwrap_or_default();
-        self.version_id = answer["versionID"].as_str().unwrap_or_default().to_owned();
-        if answer["full"] == true {
-            return false;
+        // What an answer without a version tells of cannot be known.
+        let Ok(Some(changes)) = self.version.step(answer) else { return false };
+        for gone in changes.gone {
+            self.ids.remove(gone);
         }
-        for gone in strings(&answer["delete"]) {
-            self.ids.remove(&gone);
-        }
-        for changed in [&answer["insert"], &answer["update"]] {
-            self.ids.extend(changed.as_array().into_iter().flatten().filter_map(&id_of));
-        }
+        self.ids.extend(changes.rows.into_iter().filter_map(id_of));
         true
     }
 }

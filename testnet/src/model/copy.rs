@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::device::{USERS, User};
 use super::world::World;
 use crate::Result;
+use crate::version_log::Version;
 
 /// A list with a version log: how what changed is asked for, and how all of it.
 struct List {
@@ -52,32 +53,27 @@ const MEMBERS: List = List {
 /// A copy of one list.
 #[derive(Debug, Default)]
 pub(super) struct Copy {
-    version_id: String,
-    version: u64,
+    version: Version,
     pub(super) rows: BTreeMap<String, Value>,
 }
 
 impl Copy {
     /// Takes over what an answer says has changed; `false`: everything has to be fetched.
     fn take(&mut self, list: &List, answer: &Value) -> Result<bool> {
-        self.version_id = answer["versionID"].as_str().context("no versionID")?.to_owned();
-        self.version = answer["version"].as_u64().context("no version")?;
-        if answer["full"] == true {
-            return Ok(false);
+        let Some(changes) = self.version.step(answer)? else { return Ok(false) };
+        for id in changes.gone {
+            self.rows.remove(id);
         }
-        for id in answer["delete"].as_array().into_iter().flatten() {
-            self.rows.remove(id.as_str().unwrap_or_default());
-        }
-        for what in ["insert", "update"] {
-            self.rows.extend(by_id(list, &answer[what])?);
-        }
+        self.rows.extend(by_id(list, changes.rows)?);
         Ok(true)
     }
 }
 
-fn by_id(list: &List, rows: &Value) -> Result<BTreeMap<String, Value>> {
-    let rows = rows.as_array().into_iter().flatten();
-    let named = rows.map(|row| {
+fn by_id<'a>(
+    list: &List,
+    rows: impl IntoIterator<Item = &'a Value>,
+) -> Result<BTreeMap<String, Value>> {
+    let named = rows.into_iter().map(|row| {
         let id = row.pointer(list.id).and_then(Value::as_str);
         Ok((id.with_context(|| format!("no {} in {row}", list.id))?.to_owned(), row.clone()))
     });
@@ -103,9 +99,7 @@ impl Copies {
             (&BLACKS, &mut self.blacks),
             (&GROUPS, &mut self.groups),
         ] {
-            let body = json!({
-                "userID": user.id(), "versionID": copy.version_id, "version": copy.version,
-            });
+            let body = copy.version.since(json!({ "userID": user.id() }));
             let answer = get(world, user, list.changes, body).await?;
             if !copy.take(list, &answer)? {
                 copy.rows = all(world, user, list, "").await?;
@@ -120,9 +114,7 @@ impl Copies {
             .iter()
             .map(|group| {
                 let copy = self.members.entry(group.clone()).or_default();
-                json!({
-                    "groupID": group, "versionID": copy.version_id, "version": copy.version,
-                })
+                copy.version.since(json!({ "groupID": group }))
             })
             .collect();
         let body = json!({ "userID": user.id(), "reqList": asked });
@@ -156,7 +148,7 @@ async fn all<W: World>(
         "groupID": group, "pagination": { "pageNumber": 1, "showNumber": 4 * USERS },
     });
     let answer = get(world, user, list.all, body).await?;
-    by_id(list, &answer[list.rows])
+    by_id(list, answer[list.rows].as_array().into_iter().flatten())
 }
 
 /// Calls a route that must answer.
