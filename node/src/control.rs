@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::damage::in_words;
+use crate::damage::{self, Damage, in_words};
 use crate::operation::{Node, Operation, Told};
 use crate::progress::Done;
 
@@ -43,7 +43,11 @@ enum Line {
     /// So many bytes follow.
     Output(usize),
     Done(Value),
-    Failed(String),
+    Failed {
+        error: String,
+        /// It is about data that is damaged or not complete.
+        damage: bool,
+    },
 }
 
 /// Pieces of output that wait for a command to take them.
@@ -163,7 +167,9 @@ async fn answer(mut stream: UnixStream, node: Node) -> anyhow::Result<()> {
         let told = Told { progress: watched.then_some(progress), output: &mut output };
         let line = match operation.run(&node, told).await {
             Ok(result) => Line::Done(result),
-            Err(error) => Line::Failed(format!("{error:#}")),
+            Err(error) => {
+                Line::Failed { error: format!("{error:#}"), damage: damage::is_damage(&error) }
+            }
         };
         let _ = tell.send(Said::Line(line)).await;
     });
@@ -230,7 +236,8 @@ pub(crate) async fn ask(
                 told.output.flush().context("cannot write to standard output")?;
                 return Ok(Some(result));
             }
-            Line::Failed(error) => bail!(error),
+            Line::Failed { error, damage: true } => return Err(Damage::Told(error).into()),
+            Line::Failed { error, damage: false } => bail!(error),
         }
         line.clear();
     }

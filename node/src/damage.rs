@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use store::StoreError;
+use store::backup::BackupError;
 
 /// Exit code when data is damaged or not complete.
 pub(crate) const EXIT_CODE: u8 = 3;
@@ -71,6 +72,9 @@ pub(crate) enum Damage {
         /// In what it differs.
         other: String,
     },
+    /// What the node that serves says of its data.
+    #[error("{0}")]
+    Told(String),
 }
 
 /// What to do when keys are lost.
@@ -116,11 +120,11 @@ fn plain(text: &str) -> String {
 
 /// Whether an error is about damage.
 pub(crate) fn is_damage(error: &anyhow::Error) -> bool {
+    let of_store = |error: &StoreError| {
+        matches!(error, StoreError::Damaged { .. } | StoreError::DamagedValue { .. })
+    };
     error.chain().any(|cause| {
-        let stored = cause.downcast_ref::<StoreError>();
-        cause.is::<Damage>()
-            || stored.is_some_and(|error| {
-                matches!(error, StoreError::Damaged { .. } | StoreError::DamagedValue { .. })
-            })
+        let in_backup = matches!(cause.downcast_ref(), Some(BackupError::Store(e)) if of_store(e));
+        cause.is::<Damage>() || in_backup || cause.downcast_ref().is_some_and(of_store)
     })
 }

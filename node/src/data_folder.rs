@@ -187,7 +187,12 @@ impl DataFolder {
     /// and secrets; returns what could be reached, and whether it still can.
     pub(crate) fn close_to_others(&self) -> Vec<(PathBuf, bool)> {
         let mut reached = Vec::new();
-        for path in [self.store(), self.objects(), self.secret_file(), self.identity_file()] {
+        let config = self.config_file();
+        let config = fs::read_to_string(&config)
+            .is_ok_and(|text| config::holds_secret(&text))
+            .then_some(config);
+        let others = [self.store(), self.objects(), self.secret_file(), self.identity_file()];
+        for path in others.into_iter().chain(config) {
             let Ok(found) = fs::metadata(&path) else { continue };
             let mode = found.permissions().mode();
             if mode & OTHERS != 0 {

@@ -86,6 +86,9 @@ fn named(given: Option<&Path>, domain: &str) -> anyhow::Result<PathBuf> {
     let given = given.unwrap_or(Path::new("."));
     let path = std::path::absolute(given)?;
     if !path.is_dir() {
+        if given.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            bail!("there is no folder {}", given.display());
+        }
         return Ok(path);
     }
     let now = jiff::Timestamp::from_millisecond(Environment::system().clock.now_ms())?;

@@ -64,7 +64,8 @@ pub(crate) fn run_one(
         .map_err(|error| anyhow::anyhow!("{}: {error}. Nothing was changed", file.display()))?;
     let Taken { mut secrets, note, config, .. } = taken;
     secrets.config = secrets.config.or(config);
-    let set_aside = staging.place(&folder, &secrets)?;
+    let again = || format!("the restore into {} is not complete", folder.path().display());
+    let set_aside = staging.place(&folder, &secrets).with_context(again)?;
     folder.make()?;
     let mut missing: Vec<String> = note["left_out"]
         .as_array()
@@ -107,7 +108,9 @@ struct Staging {
     path: PathBuf,
     /// The data folder, if it was made for this restore.
     made: Option<PathBuf>,
-    placed: bool,
+    /// Something has its place: from then on nothing is cleared away, so that it is seen that the rest
+    /// is missing.
+    placing: bool,
     _lock: File,
 }
 
@@ -152,7 +155,7 @@ impl Staging {
             fs::remove_dir_all(older)?;
         }
         let made = made.then(|| folder.path().to_owned());
-        Ok(Self { path, made, placed: false, _lock: lock })
+        Ok(Self { path, made, placing: false, _lock: lock })
     }
 
     fn store(&self) -> PathBuf {
@@ -162,6 +165,7 @@ impl Staging {
     /// Gives everything its place; returns what was there before and is kept under another name.
     fn place(mut self, folder: &DataFolder, secrets: &Secrets) -> anyhow::Result<Vec<PathBuf>> {
         sync_all(&self.path)?;
+        self.placing = true;
         merge(&self.path.join(objects::OBJECTS), &folder.objects())?;
         let mut set_aside = Vec::new();
         let mut put = |file: &Path, text: &Option<String>| -> anyhow::Result<()> {
@@ -187,7 +191,6 @@ impl Staging {
         let store = folder.store();
         fs::rename(self.store(), &store)
             .with_context(|| format!("cannot make {}", store.display()))?;
-        self.placed = true;
         sync_all(folder.path())?;
         fs::remove_dir_all(&self.path)?;
         Ok(set_aside)
@@ -196,7 +199,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.placed {
+        if self.placing {
             return;
         }
         // What is left is cleared away by the next restore; the error that led here counts.

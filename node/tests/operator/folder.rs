@@ -163,12 +163,13 @@ async fn whatever_is_written_is_for_the_owner_only() -> Result {
     must_be_private(&node.data());
 
     // A folder from before, open to everybody.
-    for path in ["store", "objects", "secret", "identity.json"] {
+    std::fs::write(node.data().join("config.toml"), "[auth]\nsecret = \"another one\"\n")?;
+    for path in ["store", "objects", "secret", "identity.json", "config.toml"] {
         let path = node.data().join(path);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))?;
     }
     node.launch().await?;
-    for path in ["store", "objects", "secret", "identity.json"] {
+    for path in ["store", "objects", "secret", "identity.json", "config.toml"] {
         let mode = std::fs::metadata(node.data().join(path))?.permissions().mode();
         assert_eq!(mode & 0o007, 0, "{path}");
     }

@@ -277,6 +277,22 @@ async fn what_is_left_out_is_said() -> Result {
     assert!(std::fs::read(path("sealed"))? == before);
     backup(&data, &[&text("sealed"), "--force"]).await?;
     assert!(std::fs::read(path("sealed"))? != before);
+    let nowhere = format!("{}/", text("nowhere"));
+    let refused = with_passphrase(&data, &["backup", &nowhere]).output().await?;
+    assert!(said(&refused).contains("there is no folder"), "{}", said(&refused));
+
+    // When something is in the way of the last steps, it is seen that they are missing.
+    let blocked = path("blocked");
+    std::fs::create_dir_all(blocked.join("secret.new"))?;
+    let refused = with_passphrase(&blocked, &["restore", &text("sealed")]).output().await?;
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("is not complete"), "{}", said(&refused));
+    let refused = run(&blocked, &["user", "list"]).await?;
+    assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
+    std::fs::remove_dir(blocked.join("secret.new"))?;
+    restore(&blocked, &path("sealed"), &[]).await?;
+    assert!(done(&blocked, &["user", "list"]).await?.contains("ada"));
+
     let locked = path("locked");
     for (passphrase, why) in [(None, "a passphrase"), (Some("another one"), "is not the one")] {
         let mut command = command(&locked, &["restore", &text("sealed")]);
