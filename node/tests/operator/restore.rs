@@ -343,3 +343,42 @@ async fn a_damaged_backup_changes_nothing() -> Result {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_leaves_is_told_from_one_under_way() -> Result {
+    let scratch = tempfile::tempdir()?;
+    let data = scratch.path().join("data");
+    done(&data, &["init"]).await?;
+    done(&data, &["user", "add", "ada"]).await?;
+    let file = scratch.path().join("file").display().to_string();
+    done(&data, &["backup", &file, "--without-secrets"]).await?;
+
+    // The database has its place, and only clearing away was cut short.
+    let left = data.join("restoring");
+    std::fs::create_dir(&left)?;
+    let lock = std::fs::File::create(left.join("lock"))?;
+    assert!(done(&data, &["user", "list"]).await?.contains("ada"));
+    let (child, _) = serving(&data).await?;
+    assert!(!left.exists());
+    stop(child).await?;
+    drop(lock);
+
+    // Somebody restores at this moment.
+    let new = scratch.path().join("new");
+    std::fs::create_dir_all(new.join("restoring/store"))?;
+    let lock = std::fs::File::create(new.join("restoring/lock"))?;
+    lock.lock()?;
+    for words in [&["user", "list"][..], &["init"], &["restore", &file]] {
+        let refused = run(&new, words).await?;
+        let text = said(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{words:?}: {text}");
+        assert!(text.contains("is being restored") || text.contains("is under way"), "{text}");
+    }
+    assert!(new.join("restoring/store").exists(), "it was cleared away");
+    drop(lock);
+    let cut = run(&new, &["user", "list"]).await?;
+    assert_eq!(cut.status.code(), Some(3), "{}", said(&cut));
+    done(&new, &["restore", &file]).await?;
+    assert!(done(&new, &["user", "list"]).await?.contains("ada"));
+    Ok(())
+}
