@@ -90,6 +90,7 @@ fn under(domain: &str) -> String {
 pub(crate) fn of_store(data: &Path, store: &Path, error: StoreError) -> anyhow::Error {
     let reason = match &error {
         StoreError::Engine(text) => plain(text),
+        StoreError::DamagedFile { file, reason } => format!("{}: {reason}", file.display()),
         StoreError::Damaged { .. } | StoreError::DamagedValue { .. } => error.to_string(),
         StoreError::Folder { folder, source } => {
             let (at, why) = (folder.display(), in_words(source));
@@ -121,7 +122,12 @@ fn plain(text: &str) -> String {
 /// Whether an error is about damage.
 pub(crate) fn is_damage(error: &anyhow::Error) -> bool {
     let of_store = |error: &StoreError| {
-        matches!(error, StoreError::Damaged { .. } | StoreError::DamagedValue { .. })
+        matches!(
+            error,
+            StoreError::Damaged { .. }
+                | StoreError::DamagedFile { .. }
+                | StoreError::DamagedValue { .. }
+        )
     };
     error.chain().any(|cause| {
         let in_backup = matches!(cause.downcast_ref(), Some(BackupError::Store(e)) if of_store(e));

@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use services::hub::QueueLimits;
 use services::{Environment, Services, Settings};
 use store::Store;
-use store::engine::SledEngine;
+use store::engine::DiskEngine;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
             tracing::warn!(%path, "everybody on this machine could read it; no longer");
         }
     }
-    let store = open_store(&folder, &config)?;
+    let store = open_store(&folder, &config, Access::Change)?;
     if given.new_identity {
         identity::renew(&folder, &mut config, &store)?;
     }
@@ -97,12 +97,30 @@ struct Start<'a> {
     printer: Printer,
 }
 
+/// What a database is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To be changed.
+    Change,
+    /// To be looked at: nothing in the folder changes.
+    Look,
+}
+
 /// Opens the database of a data folder.
-pub(crate) fn open_store(folder: &DataFolder, config: &Config) -> anyhow::Result<Store> {
+pub(crate) fn open_store(
+    folder: &DataFolder,
+    config: &Config,
+    access: Access,
+) -> anyhow::Result<Store> {
     let path = folder.store();
     folder.must_be_whole()?;
     let fails = |error| damage::of_store(folder.path(), &path, error);
-    let engine = SledEngine::open(&path, config.store.cache_mib << 20).map_err(fails)?;
+    let cache_bytes = config.store.cache_mib << 20;
+    let engine = match access {
+        Access::Change => DiskEngine::open(&path, cache_bytes),
+        Access::Look => DiskEngine::open_read_only(&path, cache_bytes),
+    };
+    let engine = engine.map_err(fails)?;
     let options = store::Options {
         salt: rand::random(),
         dedupe_window_ms: config.chat.dedupe_hours.saturating_mul(3_600_000),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use proto::sdkws::MsgData;
-use store::engine::{Engine, SledEngine};
+use store::engine::{DiskEngine, Engine};
 use store::record::ConversationHead;
 use store::{Append, Options, Store, StoreError, message_log};
 
@@ -31,7 +31,7 @@ fn main() -> Outcome<()> {
     for reader in [false, true] {
         for callers in [1, 8, 64, 512] {
             let path = folder.join(format!("{callers}-{reader}"));
-            let engine = SledEngine::open(&path, 128 << 20)?;
+            let engine = DiskEngine::open(&path, 128 << 20)?;
             let length = Duration::from_secs(seconds);
             runtime.block_on(measure(Box::new(engine), callers, reader, length))?;
         }

@@ -38,7 +38,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::StoreError;
-use crate::engine::{Batch, Direction, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, SledEngine};
+use crate::engine::{Batch, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::record::Meta;
 use crate::schema::META;
 
@@ -240,7 +240,7 @@ pub fn restore(
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
-    let restored = SledEngine::open(&partial, cache_bytes)
+    let restored = DiskEngine::open(&partial, cache_bytes)
         .map_err(BackupError::from)
         .and_then(|engine| read_with(input, beside, &engine, new, progress))
         .and_then(|summary| {

@@ -1,10 +1,11 @@
 //! The seam between the store and an ordered key-value engine.
 
+mod disk;
+mod index;
 mod memory;
-mod sled;
 
+pub use self::disk::DiskEngine;
 pub use self::memory::MemoryEngine;
-pub use self::sled::SledEngine;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -24,6 +24,14 @@ pub enum StoreError {
         /// Where it lies.
         reason: String,
     },
+    /// A file is not what was written, or is missing; nothing was changed.
+    #[error("damage: {}: {reason}", file.display())]
+    DamagedFile {
+        /// The file, or the folder in which something is missing.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Two different pairs of users whose IDs join to the same conversation ID.
     #[error("conversation {0} belongs to another pair of users")]
     ConversationTaken(String),

@@ -41,10 +41,19 @@ pub(crate) fn scan<'a>(
         return below;
     }
     let above = layer.range::<Vec<u8>, _>(overlap(&range));
-    let above: Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)> + 'a> = match direction {
-        Direction::Ascending => Box::new(above),
-        Direction::Descending => Box::new(above.rev()),
-    };
+    let above = above.map(|(key, value)| (key, value.clone()));
+    match direction {
+        Direction::Ascending => lay(above, below, direction),
+        Direction::Descending => lay(above.rev(), below, direction),
+    }
+}
+
+/// Lays changed rows over a scan of the same range and direction.
+pub(crate) fn lay<'a, K: AsRef<[u8]> + 'a>(
+    above: impl Iterator<Item = (K, Option<Bytes>)> + 'a,
+    below: Scan<'a>,
+    direction: Direction,
+) -> Scan<'a> {
     Box::new(Merged { below: below.peekable(), above: above.peekable(), direction })
 }
 
@@ -64,17 +73,27 @@ struct Merged<'a, A: Iterator> {
     direction: Direction,
 }
 
-impl<'a, A: Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)>> Iterator for Merged<'a, A> {
+/// The key of what a scan shows, also of a value that cannot be read.
+fn key_of(pair: &Result<Pair, StoreError>) -> Option<&[u8]> {
+    match pair {
+        Ok((key, _)) => Some(key),
+        Err(StoreError::DamagedValue { key, .. }) => Some(key),
+        Err(_) => None,
+    }
+}
+
+impl<K: AsRef<[u8]>, A: Iterator<Item = (K, Option<Bytes>)>> Iterator for Merged<'_, A> {
     type Item = Result<Pair, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let order = match (self.below.peek(), self.above.peek()) {
+            let below = self.below.peek();
+            let order = match (below.map(key_of), self.above.peek()) {
                 (None, None) => return None,
-                (Some(Err(_)), _) | (Some(_), None) => Ordering::Less,
+                (Some(None), _) | (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some(Ok((below, _))), Some((above, _))) => {
-                    let order = below.as_ref().cmp(above.as_slice());
+                (Some(Some(below)), Some((above, _))) => {
+                    let order = below.cmp(above.as_ref());
                     match self.direction {
                         Direction::Ascending => order,
                         Direction::Descending => order.reverse(),
@@ -88,7 +107,7 @@ impl<'a, A: Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)>> Iterator for Merg
                 self.below.next();
             }
             if let Some((key, Some(value))) = self.above.next() {
-                return Some(Ok((Bytes::copy_from_slice(key), value.clone())));
+                return Some(Ok((Bytes::copy_from_slice(key.as_ref()), value)));
             }
         }
     }

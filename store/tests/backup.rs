@@ -16,7 +16,7 @@ use prost::Message as _;
 use proto::sdkws::MsgData;
 use sha2::{Digest as _, Sha256};
 use store::backup::{self, BackupError, Beside, NewEpoch, NewFile, Nothing, Summary, Take};
-use store::engine::{Engine, MemoryEngine, SledEngine};
+use store::engine::{DiskEngine, Engine, MemoryEngine};
 use store::record::{ConversationHead, SeqGap};
 use store::version_log::{Change, List, version};
 use store::{Append, Direction, Options, Read as _, Store, StoreError, Tx, message_log, schema};
@@ -178,7 +178,7 @@ fn seqs_that_clients_may_know_are_left_out_after_a_restore() {
 fn the_default_engine_is_backed_up_to_a_file_and_restored_to_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("backup"));
-    let store = filled(SledEngine::open(&data, CACHE).unwrap(), 200);
+    let store = filled(DiskEngine::open(&data, CACHE).unwrap(), 200);
     let mut new = NewFile::create(&file, false).unwrap();
     let written = backup::write(store.view(), &mut new, quiet).unwrap();
     new.keep().unwrap();
@@ -192,7 +192,7 @@ fn the_default_engine_is_backed_up_to_a_file_and_restored_to_a_folder() {
     let restored =
         backup::restore(input(), &mut Nothing, &target, CACHE, epoch(NEW), quiet).unwrap();
     assert_eq!(restored.records, written.records);
-    let again = open(SledEngine::open(&target, CACHE).unwrap());
+    let again = open(DiskEngine::open(&target, CACHE).unwrap());
     assert_eq!(must_be_in_step(&again), 200);
     again.close();
 
@@ -441,7 +441,7 @@ impl Write for Slow<'_> {
 #[test]
 fn a_backup_is_one_moment_and_commits_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let sled = SledEngine::open(folder.path(), CACHE).unwrap();
+    let sled = DiskEngine::open(folder.path(), CACHE).unwrap();
     let engines: [Box<dyn Engine>; 2] = [Box::new(MemoryEngine::default()), Box::new(sled)];
     for engine in engines {
         let store = filled(Arc::<dyn Engine>::from(engine), 3_000);
@@ -469,7 +469,7 @@ fn a_backup_is_one_moment_and_commits_go_on() {
 #[test]
 fn backups_among_many_writers_are_consistent() {
     let folder = tempfile::tempdir().unwrap();
-    let sled = SledEngine::open(folder.path(), CACHE).unwrap();
+    let sled = DiskEngine::open(folder.path(), CACHE).unwrap();
     let engines: [Box<dyn Engine>; 2] = [Box::new(MemoryEngine::default()), Box::new(sled)];
     for engine in engines {
         let store = filled(Arc::<dyn Engine>::from(engine), 100);

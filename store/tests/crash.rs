@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use proto::sdkws::MsgData;
-use store::engine::SledEngine;
+use store::engine::DiskEngine;
 use store::record::{ConfigValue, ConversationHead};
 use store::version_log::{Change, List};
 use store::{Append, Options, Store, StoreError, Tx, message_log, schema};
@@ -23,7 +23,7 @@ const FOLDER: &str = "ENTENTE_CRASH_TEST_FOLDER";
 const WRITERS: usize = 4;
 
 fn open(folder: &Path) -> Store {
-    let engine = SledEngine::open(folder, CACHE).unwrap();
+    let engine = DiskEngine::open(folder, CACHE).unwrap();
     Store::open(Box::new(engine), Options::default()).unwrap()
 }
 

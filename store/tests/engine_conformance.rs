@@ -8,7 +8,7 @@ use std::thread;
 
 use bytes::Bytes;
 use store::Direction::{self, Ascending, Descending};
-use store::engine::{Batch, Engine, KeyRange, MAX_VALUE_BYTES, MemoryEngine, SledEngine};
+use store::engine::{Batch, DiskEngine, Engine, KeyRange, MAX_VALUE_BYTES, MemoryEngine};
 use store::schema;
 
 fn key(number: u32) -> Vec<u8> {
@@ -212,7 +212,7 @@ macro_rules! conformance {
         mod sled {
             $(#[test] fn $test() {
                 let folder = tempfile::tempdir().unwrap();
-                super::$test(&super::SledEngine::open(folder.path(), 16 << 20).unwrap());
+                super::$test(&super::DiskEngine::open(folder.path(), 16 << 20).unwrap());
             })*
         }
     };
@@ -232,7 +232,7 @@ fn everything_synced_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = BTreeMap::new();
     for round in 0..4_u32 {
-        let engine = SledEngine::open(folder.path(), 16 << 20).unwrap();
+        let engine = DiskEngine::open(folder.path(), 16 << 20).unwrap();
         let found: BTreeMap<Vec<u8>, Bytes> = engine
             .scan((Unbounded, Unbounded), Ascending)
             .map(|pair| pair.map(|(key, value)| (key.to_vec(), value)).unwrap())

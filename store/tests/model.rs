@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use store::engine::{Engine, MemoryEngine, SledEngine};
+use store::engine::{DiskEngine, Engine, MemoryEngine};
 use store::record::Number;
 use store::{Direction, Options, Read, Store, StoreError, schema};
 
@@ -137,7 +137,7 @@ proptest! {
         transactions in transactions(), first in key(), last in key(),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let engine = SledEngine::open(folder.path(), 16 << 20).unwrap();
+        let engine = DiskEngine::open(folder.path(), 16 << 20).unwrap();
         run(engine, &transactions, &first, &last);
     }
 }

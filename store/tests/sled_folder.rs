@@ -1,13 +1,15 @@
 //! How the default engine treats its folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message as _;
 use proto::sdkws::MsgData;
-use store::engine::{Batch, Engine, MAX_VALUE_BYTES, SledEngine};
+use store::engine::{Batch, DiskEngine, Engine, MAX_VALUE_BYTES};
 use store::record::ConversationHead;
 use store::verify::verify;
 use store::{Append, Options, Store, StoreError};
@@ -15,7 +17,7 @@ use store::{Append, Options, Store, StoreError};
 const CACHE: u64 = 16 << 20;
 
 fn fill(folder: &Path, keys: u32) {
-    let engine = SledEngine::open(folder, CACHE).unwrap();
+    let engine = DiskEngine::open(folder, CACHE).unwrap();
     for n in 0..keys {
         let value = Bytes::from(vec![7; 300]);
         engine.apply(&Batch::from([(n.to_be_bytes().to_vec(), Some(value))])).unwrap();
@@ -24,7 +26,7 @@ fn fill(folder: &Path, keys: u32) {
 }
 
 fn must_hold(folder: &Path, keys: u32) {
-    let engine = SledEngine::open(folder, CACHE).unwrap();
+    let engine = DiskEngine::open(folder, CACHE).unwrap();
     for n in 0..keys {
         assert!(engine.get(&n.to_be_bytes()).unwrap().is_some(), "key {n}");
     }
@@ -38,14 +40,14 @@ fn snapshots(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_second_user_of_a_folder_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
-    let first = SledEngine::open(folder.path(), CACHE).unwrap();
+    let first = DiskEngine::open(folder.path(), CACHE).unwrap();
     let snapshot = folder.path().join("snap.0000000000000001.generating");
     fs::write(&snapshot, b"under way").unwrap();
-    let second = SledEngine::open(folder.path(), CACHE);
+    let second = DiskEngine::open(folder.path(), CACHE);
     assert!(matches!(second, Err(StoreError::Locked(path)) if path == folder.path()));
     assert!(snapshot.exists(), "the files of a running database were touched");
     drop(first);
-    SledEngine::open(folder.path(), CACHE).unwrap();
+    DiskEngine::open(folder.path(), CACHE).unwrap();
     assert!(!snapshot.exists());
 }
 
@@ -55,7 +57,7 @@ fn a_folder_that_cannot_be_used_is_named() {
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
     for path in [file.clone(), file.join("below")] {
-        match SledEngine::open(&path, CACHE) {
+        match DiskEngine::open(&path, CACHE) {
             Err(StoreError::Folder { folder, .. }) => assert_eq!(folder, path),
             other => panic!("{:?}", other.err()),
         }
@@ -81,11 +83,16 @@ fn damaged_snapshots_do_not_prevent_opening() {
     ];
     for (name, damage) in cases {
         let folder = tempfile::tempdir().unwrap();
+        let killed = tempfile::tempdir().unwrap();
         fill(folder.path(), 200);
         fill(folder.path(), 1);
-        assert!(!snapshots(folder.path()).is_empty(), "the case {name} damages nothing");
-        damage(folder.path());
-        must_hold(folder.path(), 200);
+        let engine = DiskEngine::open(folder.path(), CACHE).unwrap();
+        support::copy(folder.path(), killed.path());
+        drop(engine);
+        let killed = killed.path();
+        assert!(!snapshots(killed).is_empty(), "the case {name} damages nothing");
+        damage(killed);
+        must_hold(killed, 200);
     }
 }
 
@@ -95,7 +102,7 @@ fn a_damaged_database_is_an_error() {
     fill(folder.path(), 50);
     let other = b"segment_size: 4096\nuse_compression: false\nversion: 0.34\n.crc";
     fs::write(folder.path().join("conf"), other).unwrap();
-    assert!(SledEngine::open(folder.path(), CACHE).is_err());
+    assert!(DiskEngine::open(folder.path(), CACHE).is_err());
     assert_eq!(fs::read(folder.path().join("conf")).unwrap(), other, "it was replaced");
 }
 
@@ -103,20 +110,24 @@ fn a_damaged_database_is_an_error() {
 fn settings_torn_by_a_power_cut_are_written_anew() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path(), 50);
-    let settings = folder.path().join("conf");
-    let whole = fs::read(&settings).unwrap();
-    let zeros = vec![0; whole.len()];
-    for left in [&whole[..0], &whole[..20], &whole[..whole.len() - 4], &zeros] {
-        fs::write(&settings, left).unwrap();
-        must_hold(folder.path(), 50);
-        assert_eq!(fs::read(&settings).unwrap(), whole, "after {} bytes", left.len());
+    let settings = fs::read(folder.path().join("conf")).unwrap();
+    let engine = DiskEngine::open(folder.path(), CACHE).unwrap();
+    let zeros = vec![0; settings.len()];
+    for left in [&settings[..0], &settings[..20], &settings[..settings.len() - 4], &zeros] {
+        let killed = tempfile::tempdir().unwrap();
+        support::copy(folder.path(), killed.path());
+        fs::write(killed.path().join("conf"), left).unwrap();
+        must_hold(killed.path(), 50);
+        let now = fs::read(killed.path().join("conf")).unwrap();
+        assert_eq!(now, settings, "after {} bytes", left.len());
     }
+    drop(engine);
 }
 
 #[test]
 fn the_largest_values_make_no_files_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = SledEngine::open(folder.path(), CACHE).unwrap();
+    let engine = DiskEngine::open(folder.path(), CACHE).unwrap();
     for n in 0..300_u32 {
         let key = (n * 7 % 300).to_be_bytes().to_vec();
         let value = Bytes::from(vec![n.to_le_bytes()[0]; MAX_VALUE_BYTES]);
@@ -134,7 +145,7 @@ fn the_largest_values_make_no_files_of_their_own() {
 fn verify_names_the_messages_that_the_disk_has_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
-        let engine = SledEngine::open(folder.path(), CACHE).unwrap();
+        let engine = DiskEngine::open(folder.path(), CACHE).unwrap();
         Store::open(Box::new(engine), Options::default()).unwrap()
     };
     let store = open();

@@ -1,6 +1,8 @@
 //! An engine whose faults are scripted, and small helpers.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -116,4 +118,18 @@ pub(crate) fn set_count(tx: &mut Tx<'_>, name: &str, value: i64) {
 pub(crate) fn add_one(tx: &mut Tx<'_>, name: &str) {
     let value = count(tx, name) + 1;
     set_count(tx, name, value);
+}
+
+/// Copies a folder: of an open engine, what a killed process leaves.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let path = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &path);
+        } else {
+            fs::copy(entry.path(), path).unwrap();
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use store::engine::SledEngine;
+use store::engine::DiskEngine;
 use store::record::Number;
 use store::{Options, Store, StoreError, schema, verify};
 
@@ -27,7 +27,7 @@ pub(super) fn check(folder: &Path, facts: &Path, opening: i64) -> Result<Vec<Str
 }
 
 fn open_and_check(folder: &Path, facts: &[Fact], opening: i64) -> Result<Vec<String>> {
-    let engine = SledEngine::open(&folder.join("store"), CACHE_BYTES)?;
+    let engine = DiskEngine::open(&folder.join("store"), CACHE_BYTES)?;
     let store = Store::open(Box::new(engine), Options::default())?;
     let view = store.view();
     let mut wrong = fact::broken(folder, &view, facts)?;

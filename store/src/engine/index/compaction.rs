@@ -1,18 +1,19 @@
 //! Gives back the space of values that nothing refers to any more.
 //!
-//! A full segment of which half is not needed is read from its beginning, a little with every
-//! batch; what is still referred to is written again at the end of the log. When the batch with the
-//! last of it is durable, the file is removed.
+//! A full segment of which half is not needed is read from its beginning, a little after each
+//! checkpoint; what is still referred to is written again at the end of the log. When that is durable
+//! and a checkpoint no longer needs the segment, the file is removed.
 
 use std::collections::BTreeSet;
 
+use super::rows::Rows;
 use super::value_log::ValueLog;
-use super::{SledEngine, Writer, note};
+use super::{Index, Writer, note};
 use crate::StoreError;
 use crate::engine::Batch;
 
-/// Bytes of a segment looked through with one batch.
-const STEP_BYTES: usize = 256 << 10;
+/// Bytes of a segment looked through in one step.
+const STEP_BYTES: usize = 1 << 20;
 
 /// How far the work has come.
 pub(super) struct Compaction {
@@ -36,13 +37,16 @@ impl Compaction {
     }
 
     /// Adds to a batch that a segment is done with, and drops notes that have become useless.
-    pub(super) fn note(&self, rows: &mut sled::Batch, done: Option<u32>) {
+    pub(super) fn note(&self, rows: &mut Rows<'_>, done: Option<u32>) -> Result<(), StoreError> {
         for &segment in &self.removed {
-            note::forget(rows, segment);
+            note::forget(rows, segment)?;
         }
-        if let Some(segment) = done {
-            note::done(rows, segment);
-        }
+        done.map_or(Ok(()), |segment| note::done(rows, segment))
+    }
+
+    /// Whether a segment is done with, removed or not.
+    pub(super) fn is_done(&self, segment: u32) -> bool {
+        self.done.contains(&segment) || self.removed.contains(&segment)
     }
 
     /// That batch is applied.
@@ -52,7 +56,12 @@ impl Compaction {
         self.look |= more_dead || done.is_some();
     }
 
-    /// Removes the segments that are done with; everything applied is durable.
+    /// Removes the files of segments that were noted as done with when the index was opened.
+    pub(super) fn remove_retired(&self, log: &ValueLog) -> Result<(), StoreError> {
+        self.removed.iter().try_for_each(|&segment| log.remove(segment))
+    }
+
+    /// Removes the segments that are done with; no checkpoint needs them.
     pub(super) fn retire(&mut self, log: &ValueLog) -> Result<(), StoreError> {
         for segment in self.done.drain(..) {
             log.remove(segment)?;
@@ -62,20 +71,22 @@ impl Compaction {
     }
 }
 
-impl SledEngine {
-    /// Does a little of the work, if there is any.
-    pub(super) fn compact(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let Some((segment, offset)) = self.segment_at_work(writer)? else { return Ok(()) };
+impl Index {
+    /// Does a little of the work; returns whether there was any.
+    pub(in crate::engine) fn compact(&self) -> Result<bool, StoreError> {
+        let writer = &mut *self.writer.lock();
+        let Some((segment, offset)) = self.segment_at_work(writer)? else { return Ok(false) };
         let found = match self.log.records(segment, offset, STEP_BYTES) {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "a segment of the value log cannot be compacted");
                 writer.compaction.damaged.insert(segment);
-                return Ok(());
+                return Ok(true);
             }
         };
         let Some(last) = found.last() else {
-            return self.put(writer, &Batch::new(), Some(segment));
+            self.put(writer, &Batch::new(), Some(segment))?;
+            return Ok(true);
         };
         let next = last.at.offset + last.at.length;
         let mut needed = Batch::new();
@@ -86,7 +97,7 @@ impl SledEngine {
         }
         self.put(writer, &needed, None)?;
         writer.compaction.at_work = Some((segment, next));
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the segment at work or, if there is none, the next that is worth it.

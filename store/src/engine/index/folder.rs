@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::engine_error;
+use super::sled_error;
 use crate::StoreError;
 use crate::engine::MAX_KEY_BYTES;
+use crate::engine::disk::sync_folder;
 
 /// Fixed when a database is created.
 const SEGMENT_BYTES: usize = 512 << 10;
@@ -19,12 +20,10 @@ const _: () = assert!(17 * (MAX_KEY_BYTES + super::row::MAX_ROW_BYTES) < SEGMENT
 /// How long sled may go on with a file after its database was dropped.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
-/// Opens or creates the database in `folder`; the lock is held as long as the file lives.
-pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(sled::Db, File), StoreError> {
+/// Opens or creates the database in `folder`, which nobody else may use.
+pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let fails = |source| StoreError::Folder { folder: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(fails)?;
-    // Before anything is touched: the files may be in use.
-    let lock = lock(folder)?;
     let settings = folder.join("conf");
     if is_torn(&settings).map_err(fails)? {
         fs::remove_file(&settings).map_err(fails)?;
@@ -51,12 +50,26 @@ pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(sled::Db, File), 
     sync_folder(folder).map_err(fails)?;
     let around = folder.parent().filter(|around| !around.as_os_str().is_empty());
     sync_folder(around.unwrap_or(Path::new("."))).map_err(fails)?;
-    Ok((db, lock))
+    Ok(db)
 }
 
-/// Makes the entries of a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Whether a file of this name belongs to the database.
+pub(in crate::engine) fn is_file(name: &str) -> bool {
+    matches!(name, "db" | "conf") || name.starts_with("snap.")
+}
+
+/// Waits until sled's threads have let go of a database that was dropped; `false` if they do not.
+pub(in crate::engine) fn is_let_go(folder: &Path) -> bool {
+    let begun = Instant::now();
+    loop {
+        match File::open(folder.join("db")).map(|file| file.try_lock()) {
+            Ok(Ok(())) => return true,
+            Ok(Err(TryLockError::WouldBlock)) if begun.elapsed() < LAST_WORK => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// Whether sled's settings are there in part: text, the last line complete, and four bytes.
@@ -72,25 +85,14 @@ fn is_torn(settings: &Path) -> io::Result<bool> {
     Ok(!whole)
 }
 
-/// Takes the lock of a folder; the system releases it when the process ends, however it ends.
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| StoreError::Folder { folder: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(StoreError::Folder { folder: path, source }),
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "the one place where a database is opened")]
 fn open_once(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(folder)
         .cache_capacity(cache_bytes)
         .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(Some(1_000));
+        // Every change is flushed; between changes the files stay as they are.
+        .flush_every_ms(None);
     let begun = Instant::now();
     loop {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
@@ -100,7 +102,7 @@ fn open_once(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
             Err(error) if is_locked(&error) && begun.elapsed() < LAST_WORK => {
                 thread::sleep(Duration::from_millis(10));
             }
-            opened => return opened.map_err(engine_error),
+            opened => return opened.map_err(sled_error),
         }
     }
 }

@@ -8,8 +8,11 @@ const CACHE: u64 = 16 << 20;
 const SEGMENT: u32 = 64 << 10;
 const TAG: u8 = crate::schema::MESSAGES.tag();
 
-fn open(folder: &Path) -> SledEngine {
-    SledEngine::open_with(folder, CACHE, SEGMENT).unwrap()
+fn open(folder: &Path) -> Index {
+    let index = Index::open_with(folder, &folder.join("values"), CACHE, SEGMENT).unwrap();
+    index.begin().unwrap();
+    index.check().unwrap();
+    index
 }
 
 fn key(number: u64, seq: u64) -> Vec<u8> {
@@ -25,18 +28,19 @@ fn value(number: u64, seq: u64) -> Bytes {
     Bytes::from(vec![byte; length])
 }
 
-fn apply(engine: &SledEngine, changes: impl IntoIterator<Item = (Vec<u8>, Option<Bytes>)>) {
-    engine.apply(&changes.into_iter().collect()).unwrap();
-    engine.sync().unwrap();
+fn apply(engine: &Index, changes: impl IntoIterator<Item = (Vec<u8>, Option<Bytes>)>) {
+    engine.write(&changes.into_iter().collect(), None).unwrap();
+    engine.compact().unwrap();
+    engine.retire().unwrap();
 }
 
-fn fill(engine: &SledEngine, seqs: std::ops::Range<u64>) {
+fn fill(engine: &Index, seqs: std::ops::Range<u64>) {
     for seq in seqs {
         apply(engine, (1..4).map(|number| (key(number, seq), Some(value(number, seq)))));
     }
 }
 
-fn all(engine: &SledEngine) -> Vec<(Bytes, Bytes)> {
+fn all(engine: &Index) -> Vec<(Bytes, Bytes)> {
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
     engine.scan(all, Direction::Ascending).map(Result::unwrap).collect()
 }
@@ -94,7 +98,7 @@ fn the_space_of_what_was_deleted_is_given_back() {
     assert!(left < full / 4, "{left} of {full} bytes are left");
     assert!(!first.exists());
     let kept = expected(|seq| seq % 10 == 0);
-    let check = |engine: &SledEngine| {
+    let check = |engine: &Index| {
         let mut found = all(engine);
         let named = found.split_off(kept.len());
         assert_eq!(found, kept);
@@ -182,7 +186,7 @@ fn keys_that_no_table_has_are_refused() {
     let engine = open(folder.path());
     for key in [vec![TAG], vec![TAG; 16], vec![TAG; 18], vec![0xFF], vec![0xFF, b'e']] {
         let batch = [(key.clone(), Some(Bytes::new()))].into_iter().collect();
-        assert!(engine.apply(&batch).is_err());
+        assert!(engine.write(&batch, None).is_err());
         assert_eq!(engine.get(&key).unwrap(), None);
     }
     assert!(all(&engine).is_empty());

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::folder::sync_folder;
 use super::location::Location;
 use crate::StoreError;
+use crate::engine::disk::sync_folder;
 use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// A segment that has grown so far is followed by another one.
@@ -128,19 +128,38 @@ pub(super) struct ValueLog {
 }
 
 impl ValueLog {
-    /// Opens the log in `folder`, which ends at `end`; what was written beyond that is removed.
-    pub(super) fn open(folder: &Path, end: End) -> Result<Self, StoreError> {
-        let log = Self { folder: folder.to_owned(), files: RwLock::default() };
-        log.cut(end).map_err(|error| log.fails(error))?;
-        Ok(log)
+    /// The log in `folder`.
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), files: RwLock::default() }
     }
 
-    fn cut(&self, end: End) -> io::Result<()> {
+    /// Removes what was written beyond the end.
+    pub(super) fn cut(&self, end: End) -> Result<(), StoreError> {
+        self.cut_files(end).map_err(|error| self.fails(error))
+    }
+
+    /// The segments up to `last` that have a file, and their sizes in bytes.
+    pub(super) fn list(&self, last: u32) -> Result<Vec<(u32, u64)>, StoreError> {
+        let list = || {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&self.folder)? {
+                let entry = entry?;
+                let segment = segment(&entry.path()).filter(|segment| *segment <= last);
+                if let Some(segment) = segment {
+                    found.push((segment, entry.metadata()?.len()));
+                }
+            }
+            found.sort_unstable();
+            Ok(found)
+        };
+        list().map_err(|error| self.fails(error))
+    }
+
+    fn cut_files(&self, end: End) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if u32::from_str_radix(name, 16).is_ok_and(|segment| segment > end.segment) {
+            if segment(&path).is_some_and(|segment| segment > end.segment) {
                 fs::remove_file(path)?;
             }
         }
@@ -280,6 +299,12 @@ impl ValueLog {
             _ => Ok(()),
         }
     }
+}
+
+/// The segment whose file this is.
+fn segment(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str().filter(|name| name.len() == 8)?;
+    u32::from_str_radix(name, 16).ok()
 }
 
 /// Reads as many bytes as there are, up to the length of `bytes`.

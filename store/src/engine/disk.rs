@@ -1,0 +1,163 @@
+//! The default engine: a [journal], the [index](super::index) made from it, and between them, in memory,
+//! the [overlay] of what the index does not have yet.
+//!
+//! A commit is one record of the journal and one sync. Now and then the overlay is written to the
+//! index in a few large steps; then a [checkpoint] is noted, and the journal up to there is not needed
+//! any more. [`opening`] says what each start does about what it finds, and `docs/reliability.md`
+//! shows the order of things on disk.
+
+mod checkpoint;
+mod closing;
+mod file;
+mod journal;
+mod keeper;
+mod listing;
+mod lock;
+mod opening;
+mod overlay;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use self::closing::{Seal, Stop};
+pub(super) use self::file::sync_folder;
+use self::journal::Journal;
+use self::keeper::Kept;
+use self::lock::Lock;
+use self::opening::Opened;
+use self::overlay::Overlay;
+use super::index::Index;
+use super::{Batch, Direction, Engine, KeyRange, Scan};
+use crate::StoreError;
+
+/// Bytes of the overlay from which on it is written to the index.
+const FULL_BYTES: usize = 8 << 20;
+/// Bytes of it at which commits wait for that.
+const MOST_BYTES: usize = 4 * FULL_BYTES;
+
+/// Files of a folder, as an engine.
+pub struct DiskEngine {
+    // Fields are dropped in this order: changes end, the index is let go, then its files are listed.
+    _stop: Option<Stop>,
+    data: Arc<Data>,
+    _seal: Option<Seal>,
+    _copy: Option<TempDir>,
+    _lock: Option<Lock>,
+}
+
+/// What commits, readers and the keeper share.
+struct Data {
+    folder: PathBuf,
+    /// The folder, open.
+    entry: File,
+    index: Index,
+    overlay: Overlay,
+    /// `None`: the folder is only read.
+    journal: Option<Mutex<Journal>>,
+    /// ID of the journal.
+    id: u64,
+    kept: Kept,
+}
+
+impl DiskEngine {
+    /// Opens the data in `folder`, or begins with none, with a page cache of `cache_bytes`.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`]: another process has it open. [`StoreError::DamagedFile`]: something that
+    /// was stored is not there, or not as it was; nothing was changed.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let lock = Lock::take(folder)?;
+        let Opened { index, overlay, journal, id } = opening::to_write(folder, cache_bytes)?;
+        let data = Data::new(folder, index, overlay, Some(Mutex::new(journal)), id)?;
+        let (stop, seal) = closing::prepare(&data)?;
+        Ok(Self { _stop: Some(stop), data, _seal: Some(seal), _copy: None, _lock: Some(lock) })
+    }
+
+    /// Opens the data in `folder` to look at it, and changes nothing there: it refuses changes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_read_only(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let lock = Lock::take_if_there(folder)?;
+        let (index, overlay, copy) = opening::to_read(folder, cache_bytes)?;
+        let data = Data::new(folder, index, overlay, None, 0)?;
+        Ok(Self { _stop: None, data, _seal: None, _copy: Some(copy), _lock: lock })
+    }
+
+    /// The journal, for who writes.
+    fn journal(&self) -> Result<&Mutex<Journal>, StoreError> {
+        let journal = self.data.journal.as_ref();
+        journal.ok_or_else(|| StoreError::Engine("the data was opened only to be read".into()))
+    }
+}
+
+impl Data {
+    fn new(
+        folder: &Path,
+        index: Index,
+        overlay: Overlay,
+        journal: Option<Mutex<Journal>>,
+        id: u64,
+    ) -> Result<Arc<Self>, StoreError> {
+        let entry = File::open(folder)
+            .map_err(|source| StoreError::Folder { folder: folder.to_owned(), source })?;
+        let (folder, kept) = (folder.to_owned(), Kept::default());
+        Ok(Arc::new(Self { folder, entry, index, overlay, journal, id, kept }))
+    }
+}
+
+impl Engine for DiskEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.data.overlay.get(key) {
+            Some(value) => Ok(value),
+            None => self.data.index.get(key),
+        }
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_> {
+        self.data.overlay.scan(range, direction, |range| self.data.index.scan(range, direction))
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        for key in batch.keys() {
+            Index::check_key(key)?;
+        }
+        let bytes = {
+            // Held for both: what is frozen is exactly what the journal has.
+            let mut journal = self.journal()?.lock();
+            journal.append(batch)?;
+            self.data.overlay.put(batch)
+        };
+        if bytes >= FULL_BYTES {
+            self.data.kept.wake();
+        }
+        if bytes >= MOST_BYTES { self.data.kept.wait(&self.data.overlay) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.journal()?.lock().sync()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.data.entry).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn count(&self) -> Result<Option<u64>, StoreError> {
+        let index = &self.data.index;
+        let mut count = index.count()?;
+        for (key, value) in self.data.overlay.rows() {
+            match (value.is_some(), index.get(&key)?.is_some()) {
+                (true, false) => count += 1,
+                (false, true) => count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Ok(Some(count))
+    }
+}

@@ -1,0 +1,314 @@
+//! The journal: every committed batch, numbered and checksummed, in files that are written from front
+//! to back. Syncing it is what makes a commit durable.
+//!
+//! A [segment] is needed until a checkpoint covers its last batch; then it is written anew under a
+//! higher number, since writing over bytes that are there costs the disk less than appending. The
+//! [`mark`](Mark) says how far the journal has certainly come.
+
+mod mark;
+mod record;
+mod segment;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use self::mark::Mark;
+pub(super) use self::record::Record;
+use self::segment::{HEAD_BYTES, Head};
+use super::file::sync_folder;
+use crate::StoreError;
+use crate::engine::Batch;
+
+/// A segment that has grown so far is followed by another one.
+const SEGMENT_BYTES: u64 = 4 << 20;
+/// Files kept for segments to come.
+const MOST_SPARE: usize = 3;
+/// A buffer for encoding that has grown beyond it is given back.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The journal as it was found in a folder.
+pub(super) struct Found {
+    /// The batches that the index may lack.
+    pub(super) records: Vec<Record>,
+    /// Numbers of files that hold nothing of use.
+    old: Vec<u64>,
+    /// Number of the last segment with batches, and where these end; `None`: no batch counts.
+    last: Option<(Head, u64)>,
+    /// Number of the last batch.
+    pub(super) number: u64,
+    /// Highest number of a file.
+    highest: u64,
+}
+
+impl Found {
+    /// A journal of which nothing is needed: the index has everything up to batch `number`.
+    pub(super) fn nothing(folder: &Path, number: u64) -> Result<Self, StoreError> {
+        let files = segment::list(folder);
+        let old =
+            files.map_err(|source| StoreError::Folder { folder: folder.to_owned(), source })?;
+        let highest = old.last().copied().unwrap_or_default();
+        Ok(Self { records: Vec::new(), old, last: None, number, highest })
+    }
+}
+
+/// Reads what follows batch `known` in the journal with this ID, without changing anything.
+pub(super) fn read(folder: &Path, journal: u64, known: u64) -> Result<Found, StoreError> {
+    let fails = |source| StoreError::Folder { folder: folder.to_owned(), source };
+    let mark = mark::read(folder)?;
+    let files = segment::list(folder).map_err(fails)?;
+    let highest = files.last().copied().unwrap_or_default();
+    let mut found =
+        Found { records: Vec::new(), old: Vec::new(), last: None, number: known, highest };
+    let mut heads = Vec::new();
+    for &number in &files {
+        let path = segment::path(folder, number);
+        match head(&path).map_err(fails)? {
+            Some(head) if head.journal == journal && head.segment == number => heads.push(head),
+            // Renamed for what was to come, when the node ended.
+            _ if number == highest => found.old.push(number),
+            _ => return Err(damaged(&path, "this is not the segment of its name".into())),
+        }
+    }
+    for (at, head) in heads.iter().enumerate() {
+        let follower = heads.get(at + 1);
+        if follower.is_some_and(|next| next.first <= known + 1) {
+            found.old.push(head.segment);
+            continue;
+        }
+        let path = segment::path(folder, head.segment);
+        if head.first > found.number + 1 {
+            let reason = format!("it begins with batch {}, after {}", head.first, found.number);
+            return Err(damaged(&path, reason));
+        }
+        let bytes = fs::read(&path).map_err(fails)?;
+        let content = segment::read(&bytes, *head, known);
+        let last = content.records.last().map_or(found.number, |record| record.number);
+        let goes_on = follower.is_some_and(|next| next.first != last + 1);
+        if content.later || goes_on || (follower.is_none() && last < mark) {
+            let reason =
+                format!("batch {} at byte {} is not as it was written", content.next, content.end);
+            return Err(damaged(&path, reason));
+        }
+        found.number = last;
+        found.records.extend(content.records);
+        if content.next == last + 1 {
+            found.last = Some((*head, content.end as u64));
+        } else {
+            // It ends before what the index has: nothing can follow in it.
+            found.old.push(head.segment);
+        }
+    }
+    if found.number < mark {
+        let reason = format!("batches {} to {mark} are missing", found.number + 1);
+        return Err(damaged(folder, reason));
+    }
+    Ok(found)
+}
+
+/// Whether the journal with this ID has no batch.
+pub(super) fn is_empty(folder: &Path, journal: u64) -> io::Result<bool> {
+    for number in segment::list(folder)? {
+        let path = segment::path(folder, number);
+        if let Some(head) = head(&path)?.filter(|head| head.journal == journal) {
+            let content = segment::read(&fs::read(&path)?, head, u64::MAX);
+            if head.first > 1 || content.next > head.first || content.later {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The head of a file, if it has one.
+fn head(path: &Path) -> io::Result<Option<Head>> {
+    let file = File::open(path)?;
+    let mut bytes = [0; HEAD_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+        Ok(()) => Ok(Head::decode(&bytes)),
+    }
+}
+
+fn damaged(file: &Path, reason: String) -> StoreError {
+    StoreError::DamagedFile { file: file.to_owned(), reason }
+}
+
+/// A segment that is being written or waits for its checkpoint.
+struct Segment {
+    number: u64,
+    /// Number of its last batch, or of the one before its first.
+    last: u64,
+}
+
+/// The journal while it is written.
+pub(super) struct Journal {
+    folder: PathBuf,
+    id: u64,
+    /// Number of the last batch that was appended.
+    number: u64,
+    file: File,
+    /// Where the next batch goes.
+    end: u64,
+    current: Segment,
+    /// Full ones, oldest first.
+    full: Vec<Segment>,
+    /// Numbers of files that can be used again.
+    spare: Vec<u64>,
+    /// Highest number of a file.
+    highest: u64,
+    mark: Mark,
+    buffer: Vec<u8>,
+}
+
+impl Journal {
+    /// Makes what a journal needs of which nothing is needed but that its last batch was `number`.
+    pub(super) fn prepare(folder: &Path, number: u64) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        mark::create(folder, number)?;
+        sync_folder(folder)
+    }
+
+    /// Goes on behind what was found; what was never acknowledged is cut off.
+    pub(super) fn open(folder: &Path, id: u64, found: &Found) -> Result<Self, StoreError> {
+        let fails = |source| StoreError::Folder { folder: folder.to_owned(), source };
+        Self::go_on(folder, id, found).map_err(fails)
+    }
+
+    fn go_on(folder: &Path, id: u64, found: &Found) -> io::Result<Self> {
+        let mark = mark::open(folder)?;
+        let mut spare = found.old.clone();
+        let mut highest = found.highest;
+        let (current, file, end) = match found.last {
+            Some((head, end)) => {
+                let file = File::options()
+                    .read(true)
+                    .write(true)
+                    .open(segment::path(folder, head.segment))?;
+                // Half a batch must not look like one when others have followed it.
+                file.set_len(end)?;
+                file.sync_all()?;
+                (Segment { number: head.segment, last: found.number }, file, end)
+            }
+            None => {
+                let number = take_file(folder, &mut spare, &mut highest)?;
+                let head = Head { journal: id, segment: number, first: found.number + 1 };
+                let file = begin(folder, head)?;
+                file.sync_all()?;
+                (Segment { number, last: found.number }, file, HEAD_BYTES as u64)
+            }
+        };
+        let mut journal = Self {
+            folder: folder.to_owned(),
+            id,
+            number: found.number,
+            file,
+            end,
+            current,
+            full: Vec::new(),
+            spare,
+            highest,
+            mark,
+            buffer: Vec::new(),
+        };
+        // Those between, which are read again at the next start unless a checkpoint covers them.
+        for record in segment::list(folder)? {
+            let is_full = record < journal.current.number && !journal.spare.contains(&record);
+            if is_full {
+                journal.full.push(Segment { number: record, last: found.number });
+            }
+        }
+        journal.drop_spare()?;
+        sync_folder(folder)?;
+        Ok(journal)
+    }
+
+    /// Number of the last batch.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Appends a batch, not yet durable; returns its number.
+    pub(super) fn append(&mut self, batch: &Batch) -> Result<u64, StoreError> {
+        let number = self.number + 1;
+        self.buffer.clear();
+        if !record::encode(self.id, number, now_ms(), batch, &mut self.buffer) {
+            return Err(StoreError::Engine("a commit is too large for the journal".into()));
+        }
+        self.write(number).map_err(|source| self.fails(source))?;
+        self.number = number;
+        self.current.last = number;
+        self.buffer.shrink_to(BUFFER_BYTES);
+        Ok(number)
+    }
+
+    fn write(&mut self, number: u64) -> io::Result<()> {
+        if self.end >= SEGMENT_BYTES {
+            // What was appended to the full one is durable: it is synced after each batch.
+            let next = take_file(&self.folder, &mut self.spare, &mut self.highest)?;
+            self.file =
+                begin(&self.folder, Head { journal: self.id, segment: next, first: number })?;
+            sync_folder(&self.folder)?;
+            let next = Segment { number: next, last: number - 1 };
+            self.full.push(std::mem::replace(&mut self.current, next));
+            self.end = HEAD_BYTES as u64;
+        }
+        self.file.write_all_at(&self.buffer, self.end)?;
+        self.end += self.buffer.len() as u64;
+        Ok(())
+    }
+
+    /// Makes every appended batch durable.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        let synced = self.file.sync_data().and_then(|()| self.mark.set(self.number));
+        synced.map_err(|source| self.fails(source))
+    }
+
+    /// A checkpoint covers everything up to a batch: what is older is not needed.
+    pub(super) fn release(&mut self, number: u64) -> Result<(), StoreError> {
+        let (done, full) = std::mem::take(&mut self.full)
+            .into_iter()
+            .partition::<Vec<_>, _>(|segment| segment.last <= number);
+        self.full = full;
+        self.spare.extend(done.iter().map(|segment| segment.number));
+        self.drop_spare().map_err(|source| self.fails(source))
+    }
+
+    fn drop_spare(&mut self) -> io::Result<()> {
+        while self.spare.len() > MOST_SPARE {
+            let number = self.spare.swap_remove(0);
+            fs::remove_file(segment::path(&self.folder, number))?;
+        }
+        Ok(())
+    }
+
+    fn fails(&self, source: io::Error) -> StoreError {
+        StoreError::Folder { folder: self.folder.clone(), source }
+    }
+}
+
+/// Gives a number to the file of the next segment, one that is there if possible.
+fn take_file(folder: &Path, spare: &mut Vec<u64>, highest: &mut u64) -> io::Result<u64> {
+    let next = highest.saturating_add(1);
+    if let Some(old) = spare.pop() {
+        fs::rename(segment::path(folder, old), segment::path(folder, next))?;
+    }
+    *highest = next;
+    Ok(next)
+}
+
+/// Opens the file of a segment and writes its head.
+fn begin(folder: &Path, head: Head) -> io::Result<File> {
+    let path = segment::path(folder, head.segment);
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
+    file.write_all_at(&head.encode(), 0)?;
+    Ok(file)
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

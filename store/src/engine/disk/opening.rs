@@ -1,0 +1,300 @@
+//! What each start does about what it finds.
+//!
+//! | checkpoint | what is checked before anything is changed |
+//! | --- | --- |
+//! | none, and nothing else | nothing: the folder is new |
+//! | none, but an index | that it is one of the time before journals; else it is damage |
+//! | unreadable | it is damage |
+//! | new | nothing: nothing was ever stored; what is there is begun again |
+//! | adopting | nothing: an index of that time is taken over, once more if need be |
+//! | closed | every file of the index, by checksum; the journal is not needed |
+//! | open | a copy of the index, entry by entry; the journal behind it |
+//!
+//! And always: that the value log has the segments it must have.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::checkpoint::{Checkpoint, Stage};
+use super::journal::{self, Found, Journal};
+use super::overlay::Overlay;
+use super::{file, listing};
+use crate::StoreError;
+use crate::engine::index::{Index, Sum, folder as index_folder};
+
+/// What begins the name of a folder that is there only during a start.
+const COPY: &str = "copy-";
+
+pub(super) fn checkpoint_path(folder: &Path) -> PathBuf {
+    folder.join("checkpoint")
+}
+
+fn journal_folder(folder: &Path) -> PathBuf {
+    folder.join("journal")
+}
+
+fn values_folder(folder: &Path) -> PathBuf {
+    folder.join("values")
+}
+
+fn fails(folder: &Path) -> impl Fn(io::Error) -> StoreError + Copy + '_ {
+    |source| StoreError::Folder { folder: folder.to_owned(), source }
+}
+
+fn damaged(file: PathBuf, reason: impl Into<String>) -> StoreError {
+    StoreError::DamagedFile { file, reason: reason.into() }
+}
+
+/// A folder that is ready for changes.
+pub(super) struct Opened {
+    pub(super) index: Index,
+    pub(super) overlay: Overlay,
+    pub(super) journal: Journal,
+    pub(super) id: u64,
+}
+
+/// What a folder holds.
+enum State {
+    /// Nothing, whatever files are there.
+    New,
+    /// An index without a journal.
+    Adopting,
+    /// A checkpoint, and what the journal has behind it.
+    Kept(Checkpoint, Found),
+}
+
+/// Opens a folder to change it; it is locked.
+pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
+    drop_copies(folder)?;
+    match look(folder, Some(folder))? {
+        State::New => begin(folder, cache_bytes),
+        State::Adopting => adopt(folder, cache_bytes),
+        State::Kept(checkpoint, found) => go_on(folder, cache_bytes, checkpoint, &found),
+    }
+}
+
+/// Opens a folder to read it.
+pub(super) fn to_read(
+    folder: &Path,
+    cache_bytes: u64,
+) -> Result<(Index, Overlay, TempDir), StoreError> {
+    let state = look(folder, None)?;
+    let copy = copy_index(folder, None)?;
+    let index = open_index(copy.path(), &values_folder(folder), cache_bytes, folder)?;
+    let overlay = Overlay::default();
+    if let State::Kept(_, found) = state {
+        replay(&overlay, &found);
+    }
+    Ok((index, overlay, copy))
+}
+
+/// Looks at everything and changes nothing; copies are made in `copies`, if not elsewhere.
+fn look(folder: &Path, copies: Option<&Path>) -> Result<State, StoreError> {
+    let Some(checkpoint) = Checkpoint::read(&checkpoint_path(folder))? else {
+        return without_checkpoint(folder, copies);
+    };
+    let batch = match checkpoint.stage() {
+        stage @ (Stage::New | Stage::Adopting) => {
+            // What is there of a journal has nothing, or there were checkpoints since.
+            let journal = journal_folder(folder);
+            let is_empty = journal::is_empty(&journal, checkpoint.journal);
+            return match (is_empty.map_err(fails(&journal))?, stage) {
+                (false, _) => Err(damaged(checkpoint_path(folder), "it is not the newest")),
+                (true, Stage::New) => Ok(State::New),
+                (true, _) => Ok(State::Adopting),
+            };
+        }
+        Stage::Closed => {
+            listing::check(folder, &checkpoint.files)?;
+            None
+        }
+        Stage::Open => Some(check_copy(folder, copies, &checkpoint)?.batch),
+    };
+    check_values(&values_folder(folder), &checkpoint)?;
+    let journal = journal_folder(folder);
+    let found = match batch {
+        None => Found::nothing(&journal, checkpoint.batch)?,
+        Some(batch) => journal::read(&journal, checkpoint.journal, batch)?,
+    };
+    Ok(State::Kept(checkpoint, found))
+}
+
+/// A folder without a checkpoint: a new one, or one of the time before them.
+fn without_checkpoint(folder: &Path, copies: Option<&Path>) -> Result<State, StoreError> {
+    let there = |name: &str| folder.join(name).exists();
+    if !there("db") {
+        let first = ["values", "journal"].into_iter().find(|name| there(name));
+        return match first {
+            None => Ok(State::New),
+            Some(_) => Err(damaged(folder.join("db"), "it is missing")),
+        };
+    }
+    let copy = copy_index(folder, copies)?;
+    let index = open_index(copy.path(), &values_folder(folder), CHECK_CACHE_BYTES, folder)?;
+    match index.sum() {
+        None => Ok(State::Adopting),
+        Some(_) => Err(damaged(checkpoint_path(folder), "it is missing")),
+    }
+}
+
+/// Page cache while a copy is checked.
+const CHECK_CACHE_BYTES: u64 = 8 << 20;
+
+/// Checks a copy of the index, entry by entry.
+fn check_copy(
+    folder: &Path,
+    copies: Option<&Path>,
+    checkpoint: &Checkpoint,
+) -> Result<Sum, StoreError> {
+    let copy = copy_index(folder, copies)?;
+    let index = open_index(copy.path(), &values_folder(folder), CHECK_CACHE_BYTES, folder)?;
+    let db = folder.join("db");
+    let sum = index.sum().ok_or_else(|| damaged(db.clone(), "it is empty"))?;
+    index
+        .check()
+        .map_err(|_| damaged(db.clone(), "its entries are not those that were written"))?;
+    if sum.step < checkpoint.step || sum.batch < checkpoint.batch {
+        let reason = format!("it ends with step {}, and had {}", sum.step, checkpoint.step);
+        return Err(damaged(db, reason));
+    }
+    Ok(sum)
+}
+
+/// Opens an index; what it says when it cannot is said of the original.
+fn open_index(
+    path: &Path,
+    values: &Path,
+    cache_bytes: u64,
+    folder: &Path,
+) -> Result<Index, StoreError> {
+    Index::open(path, values, cache_bytes).map_err(|error| match error {
+        StoreError::Engine(reason) => damaged(folder.join("db"), reason),
+        other => other,
+    })
+}
+
+/// Copies the files of the index to a folder of its own, in `copies` or where the system keeps what is
+/// needed for a moment.
+fn copy_index(folder: &Path, copies: Option<&Path>) -> Result<TempDir, StoreError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(COPY);
+    let temporary = std::env::temp_dir();
+    let within = copies.unwrap_or(&temporary);
+    let made = builder.tempdir_in(within);
+    let copy = made.map_err(fails(within))?;
+    for entry in fs::read_dir(folder).map_err(fails(folder))? {
+        let name = entry.map_err(fails(folder))?.file_name();
+        if name.to_str().is_some_and(index_folder::is_file) {
+            let to = copy.path().join(&name);
+            fs::copy(folder.join(&name), &to).map_err(fails(&to))?;
+        }
+    }
+    if !copy.path().join("db").exists() {
+        return Err(damaged(folder.join("db"), "it is missing"));
+    }
+    Ok(copy)
+}
+
+/// Removes copies that a start has left that was cut short.
+fn drop_copies(folder: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(folder).map_err(fails(folder))? {
+        let path = entry.map_err(fails(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(COPY)) {
+            fs::remove_dir_all(&path).map_err(fails(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks whether the value log has what it must have.
+fn check_values(folder: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    for segment in &checkpoint.values {
+        let path = folder.join(format!("{:08x}", segment.segment));
+        match fs::metadata(&path) {
+            Ok(found) if found.len() >= segment.bytes => {}
+            Ok(found) => {
+                let reason = format!("it has {} bytes, and had {}", found.len(), segment.bytes);
+                return Err(damaged(path, reason));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged(path, "it is missing"));
+            }
+            Err(source) => return Err(StoreError::Folder { folder: path, source }),
+        }
+    }
+    Ok(())
+}
+
+/// Makes everything of a new folder.
+fn begin(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
+    let checkpoint =
+        Checkpoint { stage: Stage::New.into(), journal: random(), ..Checkpoint::default() };
+    checkpoint.write(&checkpoint_path(folder))?;
+    for entry in fs::read_dir(folder).map_err(fails(folder))? {
+        let path = entry.map_err(fails(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if index_folder::is_file(name) {
+            fs::remove_file(&path).map_err(fails(&path))?;
+        } else if ["values", "journal"].contains(&name) {
+            fs::remove_dir_all(&path).map_err(fails(&path))?;
+        }
+    }
+    go_on(folder, cache_bytes, checkpoint, &Found::nothing(&journal_folder(folder), 0)?)
+}
+
+/// Takes over an index that has no journal: everything in it counts as before the first batch.
+fn adopt(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
+    tracing::info!(folder = %folder.display(), "taking over data that was stored without a journal");
+    let checkpoint =
+        Checkpoint { stage: Stage::Adopting.into(), journal: random(), ..Checkpoint::default() };
+    checkpoint.write(&checkpoint_path(folder))?;
+    go_on(folder, cache_bytes, checkpoint, &Found::nothing(&journal_folder(folder), 0)?)
+}
+
+/// Opens what was looked at.
+fn go_on(
+    folder: &Path,
+    cache_bytes: u64,
+    checkpoint: Checkpoint,
+    found: &Found,
+) -> Result<Opened, StoreError> {
+    let id = checkpoint.journal;
+    let stage = checkpoint.stage();
+    let path = checkpoint_path(folder);
+    if stage != Stage::Open {
+        let journal = journal_folder(folder);
+        Journal::prepare(&journal, checkpoint.batch).map_err(fails(&journal))?;
+        file::sync_folder(folder).map_err(fails(folder))?;
+    }
+    if stage == Stage::Closed {
+        // From here on the files of the index change.
+        let open = Checkpoint { stage: Stage::Open.into(), files: Vec::new(), ..checkpoint };
+        open.write(&path)?;
+    }
+    let index = open_index(folder, &values_folder(folder), cache_bytes, folder)?;
+    index.begin()?;
+    let journal = Journal::open(&journal_folder(folder), id, found)?;
+    if matches!(stage, Stage::New | Stage::Adopting) {
+        Checkpoint::of(&index, id, Stage::Open)?.write(&path)?;
+    }
+    let overlay = Overlay::default();
+    replay(&overlay, found);
+    Ok(Opened { index, overlay, journal, id })
+}
+
+/// Lays what the index lacks over it.
+fn replay(overlay: &Overlay, found: &Found) {
+    for record in &found.records {
+        overlay.put(&record.batch);
+    }
+}
+
+/// A number that no other journal has.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    RandomState::new().build_hasher().finish()
+}
