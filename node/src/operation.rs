@@ -374,7 +374,7 @@ impl Operation {
             }
             Self::Verify => tokio::task::block_in_place(|| {
                 let progress = entries(services.store(), told.progress)?;
-                let report = store::verify::verify(&services.store().view(), progress)?;
+                let report = store::verify::verify(&services.store().strict_view(), progress)?;
                 Ok(json!({
                     "clean": report.is_clean(),
                     "entries": report.records,
@@ -403,7 +403,7 @@ impl Operation {
                         files: &mut objects::for_backup(config, folder),
                     };
                     let progress = entries(services.store(), told.progress)?;
-                    let view = services.store().view();
+                    let view = services.store().strict_view();
                     let written = store::backup::write_with(view, beside, told.output, progress)?;
                     Ok(json!({ "entries": written.records, "files": written.files }))
                 })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::engine::Batch;
+use crate::engine::{Batch, Engine as _};
 use crate::message_log::Tails;
 use crate::store::{Shared, disk_full};
 use crate::transaction::AfterCommit;
@@ -145,7 +145,7 @@ impl Committer {
         changes: &mut Batch,
         after: &mut Vec<AfterCommit>,
     ) -> Result<(), StoreError> {
-        let engine = self.shared.engine.as_ref();
+        let engine = &self.shared.engine;
         let mut tx = Tx::new(engine, self.shared.salt, changes, &mut self.tails);
         match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
             Ok(true) => {
@@ -165,10 +165,15 @@ impl Committer {
 
     /// Applies and syncs one batch; until it is durable, views show what was there before.
     fn store(&self, changes: Batch) -> Result<(), StoreError> {
-        let engine = self.shared.engine.as_ref();
+        let engine = &self.shared.engine;
         let mut replaced = Batch::new();
         for key in changes.keys() {
-            replaced.insert(key.clone(), engine.get(key)?);
+            let before = match engine.get(key) {
+                // Nobody can read it any more; what takes its place must not fail for it.
+                Err(StoreError::DamagedValue { .. }) => None,
+                before => before?,
+            };
+            replaced.insert(key.clone(), before);
         }
         let durable = Arc::clone(&self.shared.durable.read());
         let after = durable.follow(replaced)?;

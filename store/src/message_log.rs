@@ -574,6 +574,14 @@ pub fn is_erased(message: &MsgData) -> bool {
 /// Status of a message that is gone.
 pub const ERASED: i32 = 4;
 
+/// Whether the disk has lost a message; its seq remains.
+pub fn is_damaged(message: &MsgData) -> bool {
+    is_erased(message) && message.ex == DAMAGED
+}
+
+/// What a message that the disk has lost has in `ex`.
+pub(crate) const DAMAGED: &str = "damaged";
+
 impl Tx<'_> {
     /// Erases a message for everybody; what [`is_erased`] names stays, so that no gap appears.
     pub fn erase(&mut self, number: u64, seq: i64) -> Result<bool, StoreError> {

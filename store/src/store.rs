@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::committer::{Committer, Job};
-use crate::engine::{Batch, Direction, Engine};
+use crate::engine::{Batch, Direction, Engine, StandIns};
 use crate::history::State;
 use crate::message_log::Tails;
 use crate::record::Meta;
@@ -43,7 +43,7 @@ impl Default for Options {
 }
 
 pub(crate) struct Shared {
-    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) engine: StandIns,
     pub(crate) salt: [u8; 16],
     /// The newest durable state.
     pub(crate) durable: RwLock<Arc<State>>,
@@ -71,7 +71,7 @@ impl Store {
     /// Opens the data in `engine` and starts the committer.
     pub fn open(engine: Box<dyn Engine>, options: Options) -> Result<Self, StoreError> {
         let mut shared = Shared {
-            engine,
+            engine: StandIns::over(engine),
             salt: options.salt,
             reserve_bytes: options.reserve_bytes,
             durable: RwLock::default(),
@@ -103,6 +103,32 @@ impl Store {
     /// A consistent picture of what is durable now.
     pub fn view(&self) -> View<'_> {
         self.shared.view()
+    }
+
+    /// As [`view`](Self::view), but a damaged message is an error and not one that says so.
+    pub fn strict_view(&self) -> View<'_> {
+        View { engine: self.shared.engine.inner(), ..self.shared.view() }
+    }
+
+    /// How many values were found damaged since the store was opened.
+    pub fn damaged(&self) -> usize {
+        self.shared.engine.damaged()
+    }
+
+    /// Reads what was stored long ago, to find what the disk has damaged; it blocks for as long as that
+    /// takes. `go_on` hears of every part how many bytes it had, and may end it.
+    pub fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<(), StoreError> {
+        if self.shared.engine.read_all(go_on)? {
+            return Ok(());
+        }
+        // Something is damaged: a pass over everything tells what, if it is still needed.
+        for pair in self.shared.engine.scan((Unbounded, Unbounded), Direction::Ascending) {
+            match pair {
+                Ok(_) | Err(StoreError::DamagedValue { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// About how many pairs there are, for those who want to know how far they are; 0: nobody knows.
@@ -204,7 +230,7 @@ impl Store {
 impl Shared {
     pub(crate) fn view(&self) -> View<'_> {
         let state = Arc::clone(&self.durable.read());
-        View { engine: self.engine.as_ref(), salt: self.salt, state }
+        View { engine: &self.engine, salt: self.salt, state }
     }
 }
 
@@ -245,7 +271,7 @@ fn prepare(shared: &Shared, options: &Options) -> Result<([u8; 16], i64), StoreE
     let meta = Meta { schema: schema::VERSION, epoch: 1, salt, skipped: 0 };
     let mut changes = Batch::new();
     let mut tails = Tails::new(0, 0, 0);
-    let mut tx = Tx::new(shared.engine.as_ref(), options.salt, &mut changes, &mut tails);
+    let mut tx = Tx::new(&shared.engine, options.salt, &mut changes, &mut tails);
     schema::META.put(&mut tx, 0, &meta);
     tx.keep()?;
     shared.engine.apply(&changes)?;

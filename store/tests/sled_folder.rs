@@ -173,7 +173,7 @@ fn verify_names_the_messages_that_the_disk_has_damaged() {
         bytes[at] ^= 1;
     }
     fs::write(&segment, bytes).unwrap();
-    let report = verify(&open().view(), |_| ()).unwrap();
+    let report = verify(&open().strict_view(), |_| ()).unwrap();
     let found: Vec<&str> = report.findings.iter().map(|finding| finding.table).collect();
     assert_eq!(found, ["MESSAGES", "MESSAGES"], "{:?}", report.findings);
     assert_eq!(report.records, sound.records, "the others are checked too");

@@ -160,4 +160,8 @@ impl Engine for DiskEngine {
         }
         Ok(Some(count))
     }
+
+    fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {
+        self.data.index.read_values(go_on)
+    }
 }

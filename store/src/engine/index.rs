@@ -259,6 +259,18 @@ impl Index {
         Ok(())
     }
 
+    /// Reads every record of the value log; returns whether all are as they were written.
+    pub(super) fn read_values(
+        &self,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<bool, StoreError> {
+        let mut sound = true;
+        for (segment, bytes) in self.values()? {
+            sound &= self.log.is_sound(segment, bytes, go_on)?;
+        }
+        Ok(sound)
+    }
+
     /// Removes the segments of the value log that are done with.
     pub(super) fn retire(&self) -> Result<(), StoreError> {
         self.writer.lock().compaction.retire(&self.log)

@@ -20,7 +20,7 @@ use crate::user::must_exist;
 use crate::{Services, platform};
 
 /// `msgFrom` of what users say.
-const FROM_USER: i32 = 100;
+pub(super) const FROM_USER: i32 = 100;
 /// Group that nobody is in any more.
 const GROUP_DISMISSED: i32 = 2;
 /// Level from which an account is the system's own.

@@ -338,7 +338,13 @@ fn pull_range(
         let message = match row.take() {
             Some((at, message)) if at == seq => {
                 row = rows.next().transpose()?;
-                if message_log::is_erased(&message) { None } else { Some(shown.show(message)?) }
+                if message_log::is_damaged(&message) {
+                    Some(shown.damaged(seq)?)
+                } else if message_log::is_erased(&message) {
+                    None
+                } else {
+                    Some(shown.show(message)?)
+                }
             }
             other => {
                 row = other;

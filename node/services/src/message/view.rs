@@ -6,9 +6,10 @@ use store::message_log::ERASED;
 use store::record::{ConversationHead, MessageMarks, Revoke};
 use store::{Direction, Read, message_log, schema};
 
+use super::admin_send::FROM_USER;
 use super::carried;
 use crate::conversation;
-use crate::conversation_id::{self, SINGLE};
+use crate::conversation_id::{self, GROUP, SINGLE};
 use crate::error::Result;
 use crate::notification::{detail, kind};
 
@@ -18,6 +19,18 @@ const MAX_STEPS: usize = 256;
 /// What stands for a message that is gone.
 pub(crate) fn placeholder(seq: i64, send_time: i64) -> MsgData {
     MsgData { seq, status: ERASED, send_time, ..Default::default() }
+}
+
+/// What a message says in place of one that the disk has lost.
+const DAMAGED: &str = "[This message was damaged on the server and cannot be shown]";
+/// Content type of a text.
+const TEXT: i32 = 101;
+/// Status of a message that was sent.
+const SENT: i32 = 2;
+
+#[derive(Serialize)]
+struct TextElem {
+    content: &'static str,
 }
 
 /// What of a conversation a user may see.
@@ -115,6 +128,7 @@ impl<'a, R: Read> Shown<'a, R> {
         let key = (self.number, seq.cast_unsigned());
         match schema::MESSAGES.get(self.from, key)? {
             Some(message) if !message_log::is_erased(&message) => self.show(message),
+            Some(damaged) if message_log::is_damaged(&damaged) => self.damaged(seq),
             erased => self.placeholder(seq, erased.map_or(0, |erased| erased.send_time)),
         }
     }
@@ -138,6 +152,38 @@ impl<'a, R: Read> Shown<'a, R> {
             }
         }
         Ok(placeholder(seq, send_time))
+    }
+
+    /// What says that the disk has lost a message: a text of the one who may have written it, with the
+    /// time of the one before.
+    pub(crate) fn damaged(&self, seq: i64) -> Result<MsgData> {
+        let gap = self.placeholder(seq, 0)?;
+        let head = schema::CONVERSATION_HEADS.get(self.from, self.conversation_id)?;
+        let head = head.unwrap_or_default();
+        let other = head.pair.iter().find(|user| *user != self.user_id);
+        let (session_type, send_id) = if self.conversation_id.starts_with("sg_") {
+            (GROUP, head.group_id.clone())
+        } else {
+            (SINGLE, other.cloned().unwrap_or_default())
+        };
+        let id = format!("damaged-{}-{seq}", self.conversation_id);
+        let content = detail(&TextElem { content: DAMAGED })?;
+        Ok(MsgData {
+            send_id,
+            recv_id: if session_type == SINGLE { self.user_id.to_owned() } else { String::new() },
+            group_id: head.group_id,
+            client_msg_id: id.clone(),
+            server_msg_id: id,
+            session_type,
+            msg_from: FROM_USER,
+            content_type: TEXT,
+            content: content.into(),
+            seq,
+            send_time: gap.send_time,
+            create_time: gap.send_time,
+            status: SENT,
+            ..MsgData::default()
+        })
     }
 
     /// A stored message as the user sees it.

@@ -31,6 +31,8 @@ pub(super) const SEGMENT_BYTES: u32 = 64 << 20;
 const HEAD_BYTES: usize = 10;
 /// Segments whose files stay open.
 const OPEN_SEGMENTS: usize = 32;
+/// Read at once when all of it is read.
+const PART_BYTES: usize = 1 << 20;
 const MAX_RECORD_BYTES: usize = HEAD_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES;
 
 /// Where the next record goes.
@@ -289,6 +291,29 @@ impl ValueLog {
             return Err(damaged(Location { segment, offset, length: length(rest.len()) }));
         }
         Ok(found)
+    }
+
+    /// Reads the first `bytes` of a segment; returns whether all records are as they were written.
+    pub(super) fn is_sound(
+        &self,
+        segment: u32,
+        bytes: u64,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<bool, StoreError> {
+        let mut offset = 0;
+        while u64::from(offset) < bytes {
+            let Ok(found) = self.records(segment, offset, PART_BYTES) else {
+                // It may have been compacted meanwhile.
+                return Ok(self.size(segment)?.is_none());
+            };
+            let Some(last) = found.last() else { return Ok(false) };
+            let next = last.at.offset + last.at.length;
+            if !go_on((next - offset).into()) {
+                return Ok(true);
+            }
+            offset = next;
+        }
+        Ok(true)
     }
 
     /// Removes a segment that nothing refers to any more.
