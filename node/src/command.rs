@@ -23,7 +23,7 @@ use crate::identity;
 use crate::operation::{Configured, Node, Operation, Told};
 use crate::printer::Printer;
 use crate::progress::{self, Done};
-use crate::serve::{open_store, settings};
+use crate::serve::{Access, open_store, settings};
 use list::list;
 
 /// `init`.
@@ -163,7 +163,8 @@ fn run_at(
         return Ok(result);
     }
     let config: Config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
-    let store = open_store(folder, &config)?;
+    let access = if operation.only_looks() { Access::Look } else { Access::Change };
+    let store = open_store(folder, &config, access)?;
     if operation.is_in_its_name() {
         identity::check(folder, &config, &store)?;
     }

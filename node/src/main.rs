@@ -18,6 +18,7 @@ mod operation;
 mod printer;
 mod progress;
 mod proof;
+mod reading;
 mod refusals;
 mod reload;
 mod sealed;

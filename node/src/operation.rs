@@ -189,6 +189,11 @@ impl Operation {
         )
     }
 
+    /// Whether it changes nothing, whatever it finds.
+    pub(crate) fn only_looks(&self) -> bool {
+        matches!(self, Self::Verify | Self::Backup { .. } | Self::BackupStream)
+    }
+
     /// Runs the operation and returns its result.
     pub(crate) async fn run(self, node: &Node, told: Told<'_>) -> anyhow::Result<Value> {
         let services = &node.services;
@@ -236,7 +241,7 @@ impl Operation {
                 let last = identity::federated_as(&services.store().view())?;
                 Ok(json!({ "domain": last.map(|last| last.domain) }))
             }
-            Self::Health => Ok(json!({ "api": node.api })),
+            Self::Health => Ok(json!({ "api": node.api, "damaged": services.store().damaged() })),
             Self::Counters => Ok(json!({
                 "commits": services.store().commits(),
                 "connections": services.hub().len(),

@@ -29,6 +29,7 @@ use crate::identity;
 use crate::logging::Logging;
 use crate::operation::{Configured, Node};
 use crate::printer::Printer;
+use crate::reading;
 use crate::reload::{self, Reload};
 
 /// Time a stopping node gives to what is under way.
@@ -240,6 +241,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
     let commands = control::listen(&socket);
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
     tokio::spawn(tidy(services.clone(), stop.clone()));
+    tokio::spawn(reading::read_all(services.store().clone(), stop.clone()));
     let control = tokio::spawn({
         let ca = config.federation.ca.clone();
         let api = Some(own_url(config, api_address));
