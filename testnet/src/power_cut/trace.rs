@@ -161,6 +161,8 @@ impl Reader {
                 }
                 Ok(())
             }
+            // A start copies the index to look into it; the next start removes what is left of that.
+            "copy_file_range" if self.is_to_copy(args)? => Ok(()),
             // Writing out without a flush of the disk promises nothing.
             "sync_file_range" => Ok(()),
             "mmap" => {
@@ -181,6 +183,13 @@ impl Reader {
 
     fn below(&self, path: &Path) -> bool {
         path.starts_with(&self.root)
+    }
+
+    /// Whether the last descriptor among the arguments is of a copy of the index.
+    fn is_to_copy(&self, args: &str) -> Result<bool> {
+        let (_, last) = args.rsplit_once('<').context("no descriptor")?;
+        let to = path(last.split('>').next().unwrap_or_default())?;
+        Ok(self.below(&to) && to.to_string_lossy().contains("/store/copy-"))
     }
 
     /// Whether any argument is a path below the data.
