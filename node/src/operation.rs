@@ -191,7 +191,7 @@ impl Operation {
 
     /// Whether it changes nothing, whatever it finds.
     pub(crate) fn only_looks(&self) -> bool {
-        matches!(self, Self::Verify | Self::Backup { .. } | Self::BackupStream)
+        matches!(self, Self::Verify | Self::Backup { .. } | Self::BackupSources)
     }
 
     /// Runs the operation and returns its result.
