@@ -163,7 +163,9 @@ fn run_at(
         return Ok(result);
     }
     let config: Config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
-    let access = if operation.only_looks() { Access::Look } else { Access::Change };
+    // What was never made is made now, as for every command.
+    let looks = operation.only_looks() && folder.store().exists();
+    let access = if looks { Access::Look } else { Access::Change };
     let store = open_store(folder, &config, access)?;
     if operation.is_in_its_name() {
         identity::check(folder, &config, &store)?;

@@ -228,6 +228,8 @@ config! {
     store: StoreSection {
         /// Memory for caching pages, in MiB.
         cache_mib: u64 = 64 => Rule::Number(1, 1 << 20),
+        /// Changes that are kept in memory before the index is written, in KiB; the journal has them.
+        checkpoint_kib: u64 = 8_192 => Rule::Number(16, 1 << 20),
         /// Free disk space in MiB below which nothing more is accepted.
         reserve_mib: u64 = 64 => Rule::Number(0, 1 << 30),
     }

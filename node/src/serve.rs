@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use services::hub::QueueLimits;
 use services::{Environment, Services, Settings};
 use store::Store;
-use store::engine::DiskEngine;
+use store::engine::{DiskEngine, DiskOptions};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,11 @@ pub(crate) fn open_store(
     let fails = |error| damage::of_store(folder.path(), &path, error);
     let cache_bytes = config.store.cache_mib << 20;
     let engine = match access {
-        Access::Change => DiskEngine::open(&path, cache_bytes),
+        Access::Change => {
+            let kib = usize::try_from(config.store.checkpoint_kib).unwrap_or(usize::MAX);
+            let checkpoint_bytes = kib.saturating_mul(1 << 10);
+            DiskEngine::open_with(&path, DiskOptions { cache_bytes, checkpoint_bytes })
+        }
         Access::Look => DiskEngine::open_read_only(&path, cache_bytes),
     };
     let engine = engine.map_err(fails)?;

@@ -14,10 +14,11 @@
 //! | --- | --- |
 //! | 1 | a note about the backup; the store does not know what it means |
 //! | 2 | something sealed, likewise |
-//! | 3, repeated | pairs of the database, keys rise: length of the key (4), of the value (4), key, value |
-//! | 4, repeated | the name of a file |
-//! | 5, repeated | the next piece of that file |
-//! | 6 | number of pairs (8), number of files (8), SHA-256 of everything before this record (32) |
+//! | 3 | the journal of the database, its ID (8) and the last batch (8) of which the pairs have all |
+//! | 4, repeated | pairs of the database, keys rise: length of the key (4), of the value (4), key, value |
+//! | 5, repeated | the name of a file |
+//! | 6, repeated | the next piece of that file |
+//! | 7 | number of pairs (8), number of files (8), SHA-256 of everything before this record (32) |
 //!
 //! Numbers are big-endian. Format 1 has no records: lengths, key and value of each pair, `FFFFFFFF`
 //! in place of a length, the number of pairs (8), and the SHA-256 of everything before it.
@@ -38,7 +39,9 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::StoreError;
-use crate::engine::{Batch, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::engine::{
+    Batch, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, Position,
+};
 use crate::record::Meta;
 use crate::schema::META;
 
@@ -62,10 +65,11 @@ const MAX_RECORD_BYTES: usize = RECORD_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES +
 mod kind {
     pub(super) const NOTE: u8 = 1;
     pub(super) const SEALED: u8 = 2;
-    pub(super) const PAIRS: u8 = 3;
-    pub(super) const FILE: u8 = 4;
-    pub(super) const PIECE: u8 = 5;
-    pub(super) const END: u8 = 6;
+    pub(super) const POSITION: u8 = 3;
+    pub(super) const PAIRS: u8 = 4;
+    pub(super) const FILE: u8 = 5;
+    pub(super) const PIECE: u8 = 6;
+    pub(super) const END: u8 = 7;
 }
 
 /// Why a backup could not be written or used.
@@ -124,6 +128,8 @@ pub struct Summary {
     pub schema: u32,
     /// Epoch of the data: that of the backup, after restoring that of the new data.
     pub epoch: u64,
+    /// Where in the journal of the data it was taken, if there was one.
+    pub position: Option<Position>,
 }
 
 /// Takes what a backup holds beside the database, in the order of the backup. None of it is known to
@@ -185,7 +191,7 @@ pub fn read(
     read_with(input, &mut Nothing, engine, new, progress)
 }
 
-fn read_with(
+pub(crate) fn read_with(
     input: impl Read,
     beside: &mut dyn Take,
     engine: &dyn Engine,

@@ -5,9 +5,10 @@ mod index;
 mod memory;
 mod stand_in;
 
-pub use self::disk::DiskEngine;
+pub use self::disk::{DiskEngine, DiskOptions};
+pub(crate) use self::disk::{Hole, Salvage};
 pub use self::memory::MemoryEngine;
-pub(crate) use self::stand_in::StandIns;
+pub(crate) use self::stand_in::{StandIns, stand_in};
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -54,6 +55,29 @@ pub(crate) fn is_empty((from, to): &KeyRange) -> bool {
     }
 }
 
+/// A place in the journal of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// ID of the journal.
+    pub journal: u64,
+    /// Number of a batch.
+    pub batch: u64,
+}
+
+impl Position {
+    /// The place behind the next batch.
+    pub(crate) fn next(self) -> Self {
+        Self { batch: self.batch + 1, ..self }
+    }
+
+    /// Reads both numbers, big-endian.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&journal, batch) = bytes.split_first_chunk()?;
+        let batch = u64::from_be_bytes(batch.try_into().ok()?);
+        Some(Self { journal: u64::from_be_bytes(journal), batch })
+    }
+}
+
 /// An ordered key-value engine.
 ///
 /// Only the committer thread calls [`apply`](Engine::apply) and [`sync`](Engine::sync); reads come
@@ -82,6 +106,12 @@ pub trait Engine: Send + Sync + 'static {
     /// takes a while.
     fn count(&self) -> Result<Option<u64>, StoreError> {
         Ok(None)
+    }
+
+    /// The last batch that was applied, if the engine keeps a journal: one for each
+    /// [`apply`](Engine::apply).
+    fn position(&self) -> Option<Position> {
+        None
     }
 
     /// Reads what was stored long ago, where that may have been damaged unnoticed; returns whether all
@@ -115,6 +145,10 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
 
     fn count(&self) -> Result<Option<u64>, StoreError> {
         self.as_ref().count()
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.as_ref().position()
     }
 
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {

@@ -12,12 +12,14 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::engine::{Batch, Direction, Engine, KeyRange, Pair, Scan};
+use crate::engine::{Batch, Direction, Engine, KeyRange, Pair, Position, Scan};
 use crate::layered::overlap;
 
 /// One durable state of the data.
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    /// Where in the journal it is, if there is one: each commit is one batch.
+    position: Option<Position>,
     next: OnceLock<Step>,
 }
 
@@ -30,11 +32,22 @@ struct Step {
 }
 
 impl State {
+    /// The state that an engine is in.
+    pub(crate) fn of(engine: &dyn Engine) -> Self {
+        Self { position: engine.position(), next: OnceLock::new() }
+    }
+
+    /// Where in the journal it is, if there is one.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.position
+    }
+
     /// Publishes what a commit will replace; returns the state it leads to.
     ///
     /// Nothing follows a commit that failed: what the engine holds then is unknown.
     pub(crate) fn follow(&self, replaced: Batch) -> Result<Arc<State>, StoreError> {
-        let after = Arc::new(State::default());
+        let position = self.position.map(Position::next);
+        let after = Arc::new(Self { position, next: OnceLock::new() });
         let step = Step { replaced, after: Arc::clone(&after) };
         self.next.set(step).map_err(|_| StoreError::Closed)?;
         Ok(after)

@@ -16,6 +16,7 @@ mod layered;
 pub mod message_log;
 pub mod outbox;
 pub mod record;
+pub mod repair;
 pub mod schema;
 mod store;
 pub mod table;

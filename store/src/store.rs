@@ -79,6 +79,7 @@ impl Store {
         };
         let (salt, skipped) = prepare(&shared, &options)?;
         shared.salt = salt;
+        shared.durable = RwLock::new(Arc::new(State::of(&shared.engine)));
         let shared = Arc::new(shared);
         let (sender, jobs) = mpsc::unbounded_channel();
         let committer = Committer {

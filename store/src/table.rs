@@ -148,6 +148,12 @@ impl<K: KeyCodec, V: Message + Default> Table<K, V> {
         (Bound::Included(self.raw_key(first)), end)
     }
 
+    /// The raw keys of the table.
+    pub(crate) fn prefix(&self) -> KeyRange {
+        let to = after_prefix(&[self.tag]).map_or(Bound::Unbounded, Bound::Excluded);
+        (Bound::Included(vec![self.tag]), to)
+    }
+
     fn prefix_range(&self, prefix: &impl Encode) -> KeyRange {
         let from = self.raw_key(prefix);
         let to = after_prefix(&from).map_or(Bound::Unbounded, Bound::Excluded);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::StoreError;
-use crate::engine::{Direction, Engine, KeyRange, Scan};
+use crate::engine::{Direction, Engine, KeyRange, Position, Scan};
 use crate::history::{State, Walk};
 use crate::layered::Read;
 
@@ -21,6 +21,11 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// The last batch of the journal that it shows, if there is one.
+    pub fn position(&self) -> Option<Position> {
+        self.state.position()
+    }
+
     /// Every pair in key order; of what commits replace meanwhile, only what lies ahead of the
     /// scan is kept.
     pub fn into_scan(self) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + 'a {

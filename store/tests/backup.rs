@@ -101,7 +101,7 @@ fn a_restored_store_goes_on_where_the_backup_was() {
     let written = backup::write(store.view(), &mut file, |n| told.push(n)).unwrap();
     let records = everything(&engine).len() as u64;
     let schema = schema::VERSION;
-    assert_eq!(written, Summary { format: 2, records, files: 0, schema, epoch: 1 });
+    assert_eq!(written, Summary { format: 2, records, files: 0, schema, epoch: 1, position: None });
     assert_eq!(told.last(), Some(&records));
     assert_eq!(backup::inspect(file.as_slice(), quiet).unwrap(), written);
 

@@ -10,6 +10,7 @@ use super::{
     BackupError, FORMAT, MAGIC, MAX_RECORD_BYTES, PROGRESS_EVERY, Summary, Take, kind, no_meta,
 };
 use crate::StoreError;
+use crate::engine::Position;
 use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::record::Meta;
 use crate::schema::{self, META};
@@ -42,7 +43,7 @@ pub(super) fn read_all(
         let (found, known) = (schema, schema::VERSION);
         return Err(StoreError::NewerSchema { found, known }.into());
     }
-    let mut pairs = Pairs { progress, pass_on, records: 0, meta: None, last: None };
+    let mut pairs = Pairs { progress, pass_on, records: 0, meta: None, position: None, last: None };
     let files = match format {
         1 => {
             read_pairs(&mut input, &mut pairs)?;
@@ -56,7 +57,8 @@ pub(super) fn read_all(
     }
     (pairs.progress)(pairs.records + files);
     let meta = pairs.meta.ok_or_else(|| input.damaged(no_meta("the backup")))?;
-    Ok((Summary { format, records: pairs.records, files, schema, epoch: meta.epoch }, meta))
+    let (records, epoch, position) = (pairs.records, meta.epoch, pairs.position);
+    Ok((Summary { format, records, files, schema, epoch, position }, meta))
 }
 
 /// Where pairs go.
@@ -65,6 +67,7 @@ struct Pairs<P, F> {
     pass_on: F,
     records: u64,
     meta: Option<Meta>,
+    position: Option<Position>,
     last: Option<Vec<u8>>,
 }
 
@@ -126,6 +129,11 @@ where
         match kind {
             kind::NOTE => beside.note(&content)?,
             kind::SEALED => beside.sealed(&content)?,
+            kind::POSITION => {
+                let position = Position::decode(&content);
+                let position = position.ok_or_else(|| input.damaged("it has a wrong length"))?;
+                pairs.position = Some(position);
+            }
             kind::PAIRS => {
                 let mut rest = Bytes::from(content);
                 while !rest.is_empty() {

@@ -9,6 +9,7 @@ use super::{
     BackupError, FORMAT, MAGIC, MAX_RECORD_BYTES, PROGRESS_EVERY, RECORD_BYTES, Summary, kind,
     no_meta,
 };
+use crate::engine::Position;
 use crate::schema::META;
 use crate::{StoreError, View};
 
@@ -54,6 +55,10 @@ pub fn write_with(
     out.write_all(&meta.schema.to_be_bytes())?;
     out.record(kind::NOTE, beside.note)?;
     out.record(kind::SEALED, beside.sealed)?;
+    let position = view.position();
+    if let Some(Position { journal, batch }) = position {
+        out.record(kind::POSITION, &[journal.to_be_bytes(), batch.to_be_bytes()].concat())?;
+    }
     let mut records = 0_u64;
     let mut pairs = Vec::with_capacity(RECORD_BYTES);
     for pair in view.into_scan() {
@@ -92,7 +97,8 @@ pub fn write_with(
     let hash = out.hash.clone().finalize();
     out.record(kind::END, &[&records.to_be_bytes()[..], &files.to_be_bytes(), &hash].concat())?;
     out.inner.flush()?;
-    Ok(Summary { format: FORMAT, records, files, schema: meta.schema, epoch: meta.epoch })
+    let (schema, epoch) = (meta.schema, meta.epoch);
+    Ok(Summary { format: FORMAT, records, files, schema, epoch, position })
 }
 
 fn length(bytes: &Bytes) -> io::Result<[u8; 4]> {

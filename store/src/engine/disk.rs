@@ -15,6 +15,7 @@ mod listing;
 mod lock;
 mod opening;
 mod overlay;
+mod salvage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,14 +32,26 @@ use self::keeper::Kept;
 use self::lock::Lock;
 use self::opening::Opened;
 use self::overlay::Overlay;
+pub(crate) use self::salvage::{Hole, Salvage};
 use super::index::Index;
-use super::{Batch, Direction, Engine, KeyRange, Scan};
+use super::{Batch, Direction, Engine, KeyRange, Position, Scan};
 use crate::StoreError;
 
-/// Bytes of the overlay from which on it is written to the index.
-const FULL_BYTES: usize = 8 << 20;
-/// Bytes of it at which commits wait for that.
-const MOST_BYTES: usize = 4 * FULL_BYTES;
+/// How much memory an engine takes.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskOptions {
+    /// Bytes of sled's page cache.
+    pub cache_bytes: u64,
+    /// Bytes of changes from which on they are written to the index. Commits wait for that when there
+    /// are four times as many.
+    pub checkpoint_bytes: usize,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, checkpoint_bytes: 8 << 20 }
+    }
+}
 
 /// Files of a folder, as an engine.
 pub struct DiskEngine {
@@ -61,6 +74,8 @@ struct Data {
     journal: Option<Mutex<Journal>>,
     /// ID of the journal.
     id: u64,
+    /// As [`DiskOptions::checkpoint_bytes`].
+    checkpoint_bytes: usize,
     kept: Kept,
 }
 
@@ -71,9 +86,17 @@ impl DiskEngine {
     /// [`StoreError::Locked`]: another process has it open. [`StoreError::DamagedFile`]: something that
     /// was stored is not there, or not as it was; nothing was changed.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_with(folder, DiskOptions { cache_bytes, ..DiskOptions::default() })
+    }
+
+    /// As [`open`](Self::open).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(folder: &Path, options: DiskOptions) -> Result<Self, StoreError> {
         let lock = Lock::take(folder)?;
-        let Opened { index, overlay, journal, id } = opening::to_write(folder, cache_bytes)?;
-        let data = Data::new(folder, index, overlay, Some(Mutex::new(journal)), id)?;
+        let opened = opening::to_write(folder, options.cache_bytes)?;
+        let data = Data::new(folder, opened, options.checkpoint_bytes)?;
         let (stop, seal) = closing::prepare(&data)?;
         Ok(Self { _stop: Some(stop), data, _seal: Some(seal), _copy: None, _lock: Some(lock) })
     }
@@ -84,8 +107,8 @@ impl DiskEngine {
     /// As [`open`](Self::open).
     pub fn open_read_only(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let lock = Lock::take_if_there(folder)?;
-        let (index, overlay, copy) = opening::to_read(folder, cache_bytes)?;
-        let data = Data::new(folder, index, overlay, None, 0)?;
+        let (opened, copy) = opening::to_read(folder, cache_bytes)?;
+        let data = Data::new(folder, opened, usize::MAX)?;
         Ok(Self { _stop: None, data, _seal: None, _copy: Some(copy), _lock: lock })
     }
 
@@ -99,15 +122,20 @@ impl DiskEngine {
 impl Data {
     fn new(
         folder: &Path,
-        index: Index,
-        overlay: Overlay,
-        journal: Option<Mutex<Journal>>,
-        id: u64,
+        opened: Opened,
+        checkpoint_bytes: usize,
     ) -> Result<Arc<Self>, StoreError> {
         let entry = File::open(folder)
             .map_err(|source| StoreError::Folder { folder: folder.to_owned(), source })?;
-        let (folder, kept) = (folder.to_owned(), Kept::default());
-        Ok(Arc::new(Self { folder, entry, index, overlay, journal, id, kept }))
+        let Opened { index, overlay, journal, id } = opened;
+        let (folder, journal) = (folder.to_owned(), journal.map(Mutex::new));
+        let kept = Kept::default();
+        Ok(Arc::new(Self { folder, entry, index, overlay, journal, id, checkpoint_bytes, kept }))
+    }
+
+    /// Bytes of changes at which commits wait.
+    fn most_bytes(&self) -> usize {
+        self.checkpoint_bytes.saturating_mul(4)
     }
 }
 
@@ -133,10 +161,10 @@ impl Engine for DiskEngine {
             journal.append(batch)?;
             self.data.overlay.put(batch)
         };
-        if bytes >= FULL_BYTES {
+        if bytes >= self.data.checkpoint_bytes {
             self.data.kept.wake();
         }
-        if bytes >= MOST_BYTES { self.data.kept.wait(&self.data.overlay) } else { Ok(()) }
+        if bytes >= self.data.most_bytes() { self.data.wait_for_room() } else { Ok(()) }
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -159,6 +187,11 @@ impl Engine for DiskEngine {
             }
         }
         Ok(Some(count))
+    }
+
+    fn position(&self) -> Option<Position> {
+        let journal = self.data.journal.as_ref()?;
+        Some(Position { journal: self.data.id, batch: journal.lock().number() })
     }
 
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {

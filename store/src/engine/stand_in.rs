@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use proto::sdkws::MsgData;
 
-use super::{Batch, Direction, Engine, KeyRange, Scan};
+use super::{Batch, Direction, Engine, KeyRange, Position, Scan};
 use crate::StoreError;
 use crate::message_log::{DAMAGED, ERASED};
 use crate::schema;
@@ -57,7 +57,7 @@ impl StandIns {
 }
 
 /// What stands for a damaged value, if it is a message.
-fn stand_in(key: &[u8]) -> Option<Bytes> {
+pub(crate) fn stand_in(key: &[u8]) -> Option<Bytes> {
     if key.first() != Some(&schema::MESSAGES.tag()) {
         return None;
     }
@@ -103,6 +103,10 @@ impl Engine for StandIns {
 
     fn count(&self) -> Result<Option<u64>, StoreError> {
         self.inner.count()
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.inner.position()
     }
 
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {

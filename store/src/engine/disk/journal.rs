@@ -7,6 +7,7 @@
 
 mod mark;
 mod record;
+pub(in crate::engine) mod salvage;
 mod segment;
 
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::mark::Mark;
-pub(super) use self::record::Record;
+pub(in crate::engine) use self::record::Record;
 use self::segment::{HEAD_BYTES, Head};
 use super::file::sync_folder;
 use crate::StoreError;

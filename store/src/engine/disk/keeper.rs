@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Data;
 use super::checkpoint::{Checkpoint, Stage};
 use super::opening::checkpoint_path;
-use super::overlay::Overlay;
-use super::{Data, FULL_BYTES, MOST_BYTES};
 use crate::StoreError;
 
 /// How long what was changed stays out of the index, at most.
@@ -42,18 +41,6 @@ impl Kept {
         self.work.notify_one();
     }
 
-    /// Waits until there is room for more changes.
-    pub(super) fn wait(&self, overlay: &Overlay) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        while overlay.active_bytes() >= MOST_BYTES {
-            if let Some(reason) = &state.failed {
-                return Err(StoreError::Engine(reason.clone()));
-            }
-            self.done.wait(&mut state);
-        }
-        Ok(())
-    }
-
     /// Nothing more will be changed.
     pub(super) fn close(&self) {
         self.state.lock().closing = true;
@@ -83,6 +70,18 @@ impl Kept {
 }
 
 impl Data {
+    /// Waits until the index has taken enough changes.
+    pub(super) fn wait_for_room(&self) -> Result<(), StoreError> {
+        let mut state = self.kept.state.lock();
+        while self.overlay.active_bytes() >= self.most_bytes() {
+            if let Some(reason) = &state.failed {
+                return Err(StoreError::Engine(reason.clone()));
+            }
+            self.kept.done.wait(&mut state);
+        }
+        Ok(())
+    }
+
     /// Takes checkpoints until the engine is closed.
     pub(super) fn keep(&self) {
         loop {
@@ -120,7 +119,7 @@ impl Data {
             changed = true;
         }
         for _ in 0..COMPACTION_STEPS {
-            if self.overlay.active_bytes() >= FULL_BYTES || !self.index.compact()? {
+            if self.overlay.active_bytes() >= self.checkpoint_bytes || !self.index.compact()? {
                 break;
             }
             changed = true;

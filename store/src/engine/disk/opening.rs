@@ -32,7 +32,7 @@ pub(super) fn checkpoint_path(folder: &Path) -> PathBuf {
     folder.join("checkpoint")
 }
 
-fn journal_folder(folder: &Path) -> PathBuf {
+pub(super) fn journal_folder(folder: &Path) -> PathBuf {
     folder.join("journal")
 }
 
@@ -48,11 +48,12 @@ fn damaged(file: PathBuf, reason: impl Into<String>) -> StoreError {
     StoreError::DamagedFile { file, reason: reason.into() }
 }
 
-/// A folder that is ready for changes.
+/// A folder that is ready to be used.
 pub(super) struct Opened {
     pub(super) index: Index,
     pub(super) overlay: Overlay,
-    pub(super) journal: Journal,
+    /// `None`: it is only read.
+    pub(super) journal: Option<Journal>,
     pub(super) id: u64,
 }
 
@@ -76,19 +77,28 @@ pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreE
     }
 }
 
-/// Opens a folder to read it.
-pub(super) fn to_read(
-    folder: &Path,
-    cache_bytes: u64,
-) -> Result<(Index, Overlay, TempDir), StoreError> {
+/// Opens a folder to read it, by a copy of its index.
+pub(super) fn to_read(folder: &Path, cache_bytes: u64) -> Result<(Opened, TempDir), StoreError> {
     let state = look(folder, None)?;
+    if matches!(state, State::New) {
+        return Err(StoreError::Engine("nothing was ever stored here".into()));
+    }
     let copy = copy_index(folder, None)?;
     let index = open_index(copy.path(), &values_folder(folder), cache_bytes, folder)?;
     let overlay = Overlay::default();
-    if let State::Kept(_, found) = state {
+    let mut id = 0;
+    if let State::Kept(checkpoint, found) = state {
         replay(&overlay, &found);
+        id = checkpoint.journal;
     }
-    Ok((index, overlay, copy))
+    Ok((Opened { index, overlay, journal: None, id }, copy))
+}
+
+/// Opens what can be opened of a copy of the index, whatever its checkpoint says.
+pub(super) fn open_copy(folder: &Path, cache_bytes: u64) -> Result<(Index, TempDir), StoreError> {
+    let copy = copy_index(folder, None)?;
+    let index = open_index(copy.path(), &values_folder(folder), cache_bytes, folder)?;
+    Ok((index, copy))
 }
 
 /// Looks at everything and changes nothing; copies are made in `copies`, if not elsewhere.
@@ -283,7 +293,7 @@ fn go_on(
     }
     let overlay = Overlay::default();
     replay(&overlay, found);
-    Ok(Opened { index, overlay, journal, id })
+    Ok(Opened { index, overlay, journal: Some(journal), id })
 }
 
 /// Lays what the index lacks over it.

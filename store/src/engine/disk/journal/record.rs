@@ -23,11 +23,11 @@ const DELETED: u32 = u32::MAX;
 
 /// A batch as it was found.
 #[derive(Debug, PartialEq)]
-pub(in super::super) struct Record {
-    pub(in super::super) number: u64,
+pub(in crate::engine) struct Record {
+    pub(in crate::engine) number: u64,
     /// When it was written, Unix milliseconds.
-    pub(in super::super) written_ms: i64,
-    pub(in super::super) batch: Batch,
+    pub(in crate::engine) written_ms: i64,
+    pub(in crate::engine) batch: Batch,
     /// Its length in bytes.
     pub(super) length: usize,
 }
