@@ -129,6 +129,8 @@ pub(crate) enum Command {
     Backup(BackupOptions),
     /// Fill a data folder without a database from a backup.
     Restore(RestoreOptions),
+    /// Make a whole database from what is left of a damaged one, which stays as it is.
+    Repair(RepairOptions),
     /// Print the version.
     Version,
 }
@@ -170,6 +172,18 @@ pub(crate) struct RestoreOptions {
     /// Do not restore the secrets: the folder keeps its own, or gets new ones.
     #[arg(long, conflicts_with = "passphrase_file")]
     pub(crate) without_secrets: bool,
+}
+
+/// Options of `repair`.
+#[derive(Debug, Args)]
+pub(crate) struct RepairOptions {
+    /// A backup, for where the index is damaged; what the journal has behind it is added.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backup: Option<PathBuf>,
+    /// Most messages of one conversation that can be lost. If anything is, so many seqs are left out:
+    /// clients that still have those messages would take new ones for them.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) lost: u32,
 }
 
 /// Commands about the configuration.

@@ -5,6 +5,7 @@ pub(crate) mod federation;
 pub(crate) mod health;
 mod list;
 mod passphrase;
+pub(crate) mod repair;
 pub(crate) mod restore;
 
 use std::io::Write;

@@ -13,9 +13,10 @@ pub(crate) const EXIT_CODE: u8 = 3;
 pub(crate) enum Damage {
     /// The database cannot be read.
     #[error(
-        "the database in {} is damaged: {reason}. Nothing was changed. Keep a copy of the folder, move {} \
-         out of the way and restore the newest backup: entente restore --data {} FILE",
-        store.display(), store.display(), data.display()
+        "the database in {} is damaged: {reason}. Nothing was changed. Keep a copy of the folder. \
+         `entente repair --data {}` makes a whole database from what is left and says what is not; or \
+         move {} out of the way and restore the newest backup: entente restore --data {} FILE",
+        store.display(), data.display(), store.display(), data.display()
     )]
     Store {
         /// The data folder.

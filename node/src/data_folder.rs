@@ -44,6 +44,11 @@ impl DataFolder {
         self.path.join("store")
     }
 
+    /// Folder of the database that a repair makes.
+    pub(crate) fn repaired(&self) -> PathBuf {
+        self.path.join("store.repaired")
+    }
+
     /// Folder of uploaded objects.
     pub(crate) fn objects(&self) -> PathBuf {
         self.path.join(objects::OBJECTS)

@@ -60,6 +60,7 @@ fn run(cli: Cli, printer: Printer) -> anyhow::Result<ExitCode> {
         Some(Command::Federation(which)) => command::federation::run_one(&data, which, printer),
         Some(Command::Verify) => command::verify(&data, printer),
         Some(Command::Backup(options)) => command::backup::run_one(&data, &options, printer),
+        Some(Command::Repair(options)) => command::repair::run(&data, &options, printer),
         Some(Command::Restore(options)) => command::restore::run_one(&data, &options, printer),
         Some(Command::Version) => command::version(printer),
     }

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::checkpoint::Checkpoint;
 use super::journal::{self, Record};
+use super::lock::Lock;
 use super::opening;
 use crate::StoreError;
 use crate::engine::index::Index;
@@ -26,6 +27,7 @@ pub(crate) struct Salvage {
     /// ID of the journal, where it is known.
     journal: Option<u64>,
     _copy: Option<TempDir>,
+    _lock: Option<Lock>,
 }
 
 /// Batches that are lost.
@@ -40,8 +42,9 @@ pub(crate) struct Hole {
 }
 
 impl Salvage {
-    /// Looks at a folder that nobody else uses.
+    /// Looks at a folder; nobody else may use it meanwhile.
     pub(crate) fn of(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let lock = Lock::take_if_there(folder)?;
         let checkpoint = Checkpoint::read(&opening::checkpoint_path(folder)).ok().flatten();
         let (index, copy) = match opening::open_copy(folder, cache_bytes) {
             Ok((index, copy)) => (Some(index), Some(copy)),
@@ -70,6 +73,7 @@ impl Salvage {
             last,
             journal: id,
             _copy: copy,
+            _lock: lock,
         })
     }
 
