@@ -25,8 +25,9 @@ use crate::engine::Batch;
 
 /// A segment that has grown so far is followed by another one.
 const SEGMENT_BYTES: u64 = 4 << 20;
-/// Files kept for segments to come.
-const MOST_SPARE: usize = 3;
+/// Segments that are not needed any more and are kept: a repair may have use for them. With one more
+/// the oldest is written anew.
+const MOST_SPARE: usize = 4;
 /// A buffer for encoding that has grown beyond it is given back.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -182,6 +183,7 @@ impl Journal {
     fn go_on(folder: &Path, id: u64, found: &Found) -> io::Result<Self> {
         let mark = mark::open(folder)?;
         let mut spare = found.old.clone();
+        spare.sort_unstable();
         let mut highest = found.highest;
         let (current, file, end) = match found.last {
             Some((head, end)) => {
@@ -275,12 +277,14 @@ impl Journal {
             .partition::<Vec<_>, _>(|segment| segment.last <= number);
         self.full = full;
         self.spare.extend(done.iter().map(|segment| segment.number));
+        self.spare.sort_unstable();
         self.drop_spare().map_err(|source| self.fails(source))
     }
 
     fn drop_spare(&mut self) -> io::Result<()> {
-        while self.spare.len() > MOST_SPARE {
-            let number = self.spare.swap_remove(0);
+        // Those of a busy hour are not kept for ever.
+        while self.spare.len() > 2 * MOST_SPARE {
+            let number = self.spare.remove(0);
             fs::remove_file(segment::path(&self.folder, number))?;
         }
         Ok(())
@@ -291,10 +295,11 @@ impl Journal {
     }
 }
 
-/// Gives a number to the file of the next segment, one that is there if possible.
+/// Gives a number to the file of the next segment: the oldest of those that are there, if they are many.
 fn take_file(folder: &Path, spare: &mut Vec<u64>, highest: &mut u64) -> io::Result<u64> {
     let next = highest.saturating_add(1);
-    if let Some(old) = spare.pop() {
+    if spare.len() > MOST_SPARE {
+        let old = spare.remove(0);
         fs::rename(segment::path(folder, old), segment::path(folder, next))?;
     }
     *highest = next;

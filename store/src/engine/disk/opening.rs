@@ -262,6 +262,11 @@ fn adopt(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
     let checkpoint =
         Checkpoint { stage: Stage::Adopting.into(), journal: random(), ..Checkpoint::default() };
     checkpoint.write(&checkpoint_path(folder))?;
+    // Of an earlier try that was cut short.
+    let journal = journal_folder(folder);
+    if journal.exists() {
+        fs::remove_dir_all(&journal).map_err(fails(&journal))?;
+    }
     go_on(folder, cache_bytes, checkpoint, &Found::nothing(&journal_folder(folder), 0)?)
 }
 
