@@ -12,6 +12,7 @@ mod descriptors;
 mod federation;
 mod fetch;
 mod identity;
+mod known_secret;
 mod logging;
 mod objects;
 mod operation;

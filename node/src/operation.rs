@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use services::federation::{LocalOnly, SetGroupSuccessorReq};
 use services::{Caller, Environment, Services};
 use store::backup::Beside;
+use store::verify::Finding;
 use store::{Store, schema};
 
 use crate::cli::Data;
 use crate::config::Config;
 use crate::data_folder::DataFolder;
 use crate::progress::Done;
-use crate::{check, fetch, identity, objects, proof};
+use crate::{check, damage, fetch, identity, known_secret, objects, proof};
 
 /// An operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,13 +137,37 @@ pub(crate) struct Configured {
     file: PathBuf,
     /// Files that it names.
     names: Vec<String>,
+    /// What it says, and of which folder.
+    config: Config,
+    folder: DataFolder,
 }
 
 impl Configured {
     /// Of a data folder.
     pub(crate) fn new(folder: &DataFolder, data: &Data, config: &Config) -> anyhow::Result<Self> {
         let file = data.config.clone().unwrap_or_else(|| folder.config_file());
-        Ok(Self { file: std::path::absolute(file)?, names: config.files() })
+        let (names, config, folder) = (config.files(), config.clone(), folder.clone());
+        Ok(Self { file: std::path::absolute(file)?, names, config, folder })
+    }
+
+    /// What is wrong with the keys and the secret.
+    fn check(&self, store: &Store) -> anyhow::Result<Vec<Finding>> {
+        let Self { config, folder, .. } = self;
+        let mut found = Vec::new();
+        let mut add = |file: PathBuf, problem: String| {
+            let key = file.display().to_string();
+            found.push(Finding { table: "file", key, problem });
+        };
+        match identity::check(folder, config, store) {
+            Err(error) if damage::is_damage(&error) => {
+                add(folder.identity_file(), error.to_string());
+            }
+            checked => checked?,
+        }
+        if known_secret::is_another(&store.view(), &config.auth.secret)? {
+            add(folder.secret_file(), known_secret::ANOTHER.to_owned());
+        }
+        Ok(found)
     }
 }
 
@@ -241,7 +266,11 @@ impl Operation {
                 let last = identity::federated_as(&services.store().view())?;
                 Ok(json!({ "domain": last.map(|last| last.domain) }))
             }
-            Self::Health => Ok(json!({ "api": node.api, "damaged": services.store().damaged() })),
+            Self::Health => Ok(json!({
+                "api": node.api,
+                "damaged": services.store().damaged(),
+                "damaged_files": services.damaged_content(),
+            })),
             Self::Counters => Ok(json!({
                 "commits": services.store().commits(),
                 "connections": services.hub().len(),
@@ -380,10 +409,19 @@ impl Operation {
             Self::Verify => tokio::task::block_in_place(|| {
                 let progress = entries(services.store(), told.progress)?;
                 let report = store::verify::verify(&services.store().strict_view(), progress)?;
+                let files = services.check_content(&mut |_| true)?;
+                let files = files.into_iter().map(|found| Finding {
+                    table: schema::OBJECTS.name(),
+                    key: found.name,
+                    problem: found.problem,
+                });
+                let mut findings = report.findings;
+                findings.extend(files);
+                findings.extend(node.configured.check(services.store())?);
                 Ok(json!({
-                    "clean": report.is_clean(),
+                    "clean": findings.is_empty(),
                     "entries": report.records,
-                    "findings": report.findings,
+                    "findings": findings,
                     "omitted": report.omitted,
                 }))
             }),

@@ -11,8 +11,8 @@ use client_api::{Certificate, Gateway, GatewayLimits, RestOptions, Tls};
 use hyper_util::service::TowerToHyperService;
 use services::hub::QueueLimits;
 use services::{Environment, Services, Settings};
-use store::Store;
 use store::engine::{DiskEngine, DiskOptions};
+use store::{Store, StoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,12 +25,12 @@ use crate::damage;
 use crate::data_folder::DataFolder;
 use crate::descriptors::{self, Connections};
 use crate::federation;
-use crate::identity;
 use crate::logging::Logging;
 use crate::operation::{Configured, Node};
 use crate::printer::Printer;
 use crate::reading;
 use crate::reload::{self, Reload};
+use crate::{identity, known_secret};
 
 /// Time a stopping node gives to what is under way.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -71,11 +71,20 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
             tracing::warn!(%path, "everybody on this machine could read it; no longer");
         }
     }
+    if !given.new_identity {
+        // Before anything is changed for a start that comes to nothing.
+        folder.identity_if_there()?;
+    }
     let store = open_store(&folder, &config, Access::Change)?;
     if given.new_identity {
         identity::renew(&folder, &mut config, &store)?;
     }
     identity::check(&folder, &config, &store)?;
+    match known_secret::note(&store, &config.auth.secret) {
+        // It serves reads, and says the same at the next start.
+        Ok(()) | Err(StoreError::DiskFull { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let start =
         Start { folder, data, listen, config, connections, logging, hangups, first, printer };
     let outcome = runtime.block_on(serve(start, store.clone()));
@@ -245,7 +254,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
     let commands = control::listen(&socket);
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
     tokio::spawn(tidy(services.clone(), stop.clone()));
-    tokio::spawn(reading::read_all(services.store().clone(), stop.clone()));
+    tokio::spawn(reading::read_all(services.clone(), stop.clone()));
     let control = tokio::spawn({
         let ca = config.federation.ca.clone();
         let api = Some(own_url(config, api_address));

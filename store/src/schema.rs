@@ -18,6 +18,8 @@ pub mod counter {
     pub const CONVERSATIONS: &str = "conversations";
     /// Which indices are there, beside those that came with the first schema.
     pub const INDICES: &str = "indices";
+    /// A little of the hash of the secret with which the node has served last.
+    pub const SECRET: &str = "secret";
 }
 
 macro_rules! tables {

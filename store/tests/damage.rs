@@ -212,3 +212,24 @@ fn damage_to_a_closed_folder_is_noticed() {
 fn damage_to_a_folder_of_a_killed_process_is_noticed() {
     run(ROUNDS, false);
 }
+
+#[test]
+fn an_older_checkpoint_does_not_hide_what_the_journal_has() {
+    let work = tempfile::tempdir().unwrap();
+    let live = work.path().join("live");
+    let engine = DiskEngine::open(&live, CACHE).unwrap();
+    write(&engine, 0..100);
+    drop(engine);
+    let closed = work.path().join("closed");
+    copy(&live, &closed);
+    let engine = DiskEngine::open(&live, CACHE).unwrap();
+    write(&engine, 100..200);
+    // The index as if nothing had been written to it since, beside what the journal has.
+    fs::remove_dir_all(closed.join("journal")).unwrap();
+    copy(&live.join("journal"), &closed.join("journal"));
+    drop(engine);
+    match DiskEngine::open(&closed, CACHE) {
+        Err(StoreError::DamagedFile { file, .. }) => assert!(file.ends_with("checkpoint")),
+        other => panic!("{:?}", other.err()),
+    }
+}

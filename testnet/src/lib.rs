@@ -7,6 +7,7 @@
 pub mod conformance;
 pub mod crash;
 pub mod crowd;
+pub mod damage;
 pub mod docker;
 mod link;
 pub mod load;

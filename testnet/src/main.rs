@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testnet::{conformance, crash, crowd, docker, load, model, nat, power_cut, simulation, up};
+use testnet::{
+    conformance, crash, crowd, damage, docker, load, model, nat, power_cut, simulation, up,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,6 +44,11 @@ enum Command {
     Docker(docker::Options),
     /// Cut the power of a node at a thousand moments and look for what it had acknowledged.
     PowerCut(power_cut::Options),
+    /// Damage the folder of a node at random and look whether it notices.
+    Damage(damage::Options),
+    /// Open one store and compare what is in it.
+    #[command(hide = true)]
+    DamageLook(damage::LookOptions),
     /// Check one image that `power-cut` has kept.
     #[command(hide = true)]
     PowerCutImage(power_cut::ImageOptions),
@@ -65,6 +72,8 @@ fn main() -> ExitCode {
         Command::Nat(options) => nat::run(&options),
         Command::Docker(options) => docker::run(&options),
         Command::PowerCut(options) => power_cut::run(&options),
+        Command::Damage(options) => damage::run(&options),
+        Command::DamageLook(options) => damage::look(&options),
         Command::PowerCutImage(options) => power_cut::check_image(&options),
         Command::RawRelay => load::raw_relay(),
     };

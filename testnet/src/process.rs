@@ -1,4 +1,5 @@
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +16,9 @@ use crate::rest::{Admin, Rest};
 /// Time a node gets to become ready or to stop.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The variable with the secret.
+const SECRET_VARIABLE: &str = "ENTENTE_AUTH_SECRET";
+
 /// How a node is started as a program.
 pub struct ProcessBuilder {
     program: PathBuf,
@@ -22,9 +26,22 @@ pub struct ProcessBuilder {
     arguments: Vec<String>,
     under: Vec<String>,
     host: IpAddr,
+    log: bool,
 }
 
 impl ProcessBuilder {
+    /// Takes the secret from the data folder, where it lies from the first start on.
+    pub fn own_secret(mut self) -> Self {
+        self.variables.retain(|(name, _)| name != SECRET_VARIABLE);
+        self
+    }
+
+    /// Keeps what the node says instead of showing it.
+    pub fn keep_log(mut self) -> Self {
+        self.log = true;
+        self
+    }
+
     /// The address at which it serves clients, instead of the loopback.
     pub fn host(mut self, host: IpAddr) -> Self {
         self.host = host;
@@ -76,10 +93,8 @@ pub struct Process {
 impl Process {
     /// A node of the program at `program`.
     pub fn builder(program: impl Into<PathBuf>) -> ProcessBuilder {
-        let variables = [
-            ("ENTENTE_AUTH_SECRET", SECRET),
-            ("ENTENTE_BACKUP_PASSPHRASE", "a passphrase of tests"),
-        ];
+        let variables =
+            [(SECRET_VARIABLE, SECRET), ("ENTENTE_BACKUP_PASSPHRASE", "a passphrase of tests")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         ProcessBuilder {
             program: program.into(),
@@ -87,6 +102,7 @@ impl Process {
             arguments: Vec::new(),
             under: Vec::new(),
             host: Ipv4Addr::LOCALHOST.into(),
+            log: false,
         }
     }
 
@@ -113,14 +129,18 @@ impl Process {
         if self.child.is_some() {
             bail!("the node runs already");
         }
-        let child = self
-            .command_under(&self.builder.under, "serve")
+        let mut command = self.command_under(&self.builder.under, "serve");
+        command
             .args(["--api", &self.at(self.api).to_string()])
             .args(["--ws", &self.at(self.ws).to_string()])
             .args(&self.builder.arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.builder.program.display()))?;
+            .stdout(Stdio::null());
+        if self.builder.log {
+            command.stderr(File::options().create(true).append(true).open(self.log_file())?);
+        }
+        let child = command.spawn();
+        let child =
+            child.with_context(|| format!("cannot run {}", self.builder.program.display()))?;
         self.child = Some(child);
         Ok(())
     }
@@ -173,6 +193,24 @@ impl Process {
     /// An app admin, logged in.
     pub async fn admin(&self) -> Result<Admin> {
         Admin::log_in(self.rest(), "imAdmin", SECRET).await
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.scratch().join("log")
+    }
+
+    /// What it has said, where that is [kept](ProcessBuilder::keep_log).
+    pub fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(self.log_file())?).into_owned())
+    }
+
+    /// The exit code of a node that has ended by itself; `None`: it runs, or was killed.
+    pub fn exit_code(&mut self) -> Result<Option<i32>> {
+        let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+        if ended.is_some() {
+            self.child = None;
+        }
+        Ok(ended.and_then(|status| status.code()))
     }
 
     /// Process ID, while it runs.

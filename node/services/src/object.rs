@@ -4,6 +4,7 @@
 //! changes, under a key of its own. Links to it are signed and expire.
 
 mod assembly;
+mod check;
 mod folder;
 mod form;
 mod garbage;
@@ -29,6 +30,7 @@ use crate::access::Caller;
 use crate::border::MediaAddress;
 use crate::error::{Result, ServiceError};
 
+pub use check::DamagedContent;
 pub(crate) use folder::{Objects, blocking, create_folder, rename};
 pub use form::FormLink;
 pub use link::{ContentLink, ObjectLink, ThumbnailLink};
@@ -200,8 +202,9 @@ fn stored(objects: &Objects, from: &impl Read, hash: &str) -> Result<Option<Stor
     let Some(((key, name), _)) = found else { return Ok(None) };
     let object = schema::OBJECTS.get(from, &name)?.unwrap_or_default();
     let (size, sha256) = (object.size, object.sha256);
-    // A restored backup may lack the file; then the content is wanted again.
+    // A restored backup may lack the file, or it is damaged; then the content is wanted again.
     let there = objects.content_path(&key).is_some_and(|path| path.exists());
+    let there = there && !objects.is_damaged(&key);
     Ok(there.then_some(Stored { key, size, sha256 }))
 }
 

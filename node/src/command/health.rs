@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::new(&data.folder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (api, damaged) = runtime.block_on(async {
+    let (api, damaged, files) = runtime.block_on(async {
         let mut told = Told { progress: None, output: &mut std::io::sink() };
         let socket = folder.control_socket();
         let asked = control::ask(&socket, &Operation::Health, &mut told);
@@ -30,7 +30,8 @@ pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
             bail!("no node serves {}", folder.path().display());
         };
         let api = text(&answer, "api");
-        let damaged = answer["damaged"].as_u64().unwrap_or_default();
+        let number = |name: &str| answer[name].as_u64().unwrap_or_default();
+        let (damaged, files) = (number("damaged"), number("damaged_files"));
         // It is the own node: who it is says the control socket, not its certificate.
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
@@ -39,14 +40,14 @@ pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
             .build()?;
         let answered = client.get(&api).send().await;
         answered.with_context(|| format!("the REST API at {api} does not answer"))?;
-        anyhow::Ok((api, damaged))
+        anyhow::Ok((api, damaged, files))
     })?;
-    let result = json!({ "healthy": true, "api": api, "damaged": damaged });
-    printer.print(&result, || match damaged {
-        0 => format!("The REST API at {api} answers."),
-        damaged => format!(
-            "The REST API at {api} answers. The disk has damaged {damaged} stored values; \
-             `entente verify` names them."
+    let result = json!({ "healthy": true, "api": api, "damaged": damaged, "damaged_files": files });
+    printer.print(&result, || match (damaged, files) {
+        (0, 0) => format!("The REST API at {api} answers."),
+        _ => format!(
+            "The REST API at {api} answers. The disk has damaged {damaged} stored values and \
+             {files} uploaded files; `entente verify` names them."
         ),
     })?;
     // What is not damaged is served: whoever restarts what is not healthy must not.

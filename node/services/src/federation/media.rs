@@ -285,7 +285,7 @@ impl Services {
         if object.sha256 != request.sha256 {
             return Err(none());
         }
-        let path = self.inner.objects.content_path(&object.key).ok_or_else(none)?;
+        let path = self.content_file(&object.key)?;
         let mut file = File::open(path).await?;
         let size = file.metadata().await?.len();
         if request.offset > size {

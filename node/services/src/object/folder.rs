@@ -4,7 +4,7 @@
 //! upload; `thumbnails/KEY/WxH.FORMAT` can be made again. A file gets its final name only when it is
 //! whole and on disk. No name that a client chose is ever part of a path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::check::DamagedContent;
 use crate::error::{Result, ServiceError};
 
 /// Thumbnails made at the same time; each may take much memory.
@@ -23,12 +24,38 @@ pub(crate) struct Objects {
     root: PathBuf,
     /// Content whose record is not stored yet, and by how many it is held.
     held: Mutex<HashMap<String, usize>>,
+    /// Content that was found damaged, by key, and what is wrong with it.
+    damaged: Mutex<BTreeMap<String, String>>,
     pub(crate) rendering: Semaphore,
 }
 
 impl Objects {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, held: Mutex::default(), rendering: Semaphore::new(RENDERERS) }
+        let rendering = Semaphore::new(RENDERERS);
+        Self { root, held: Mutex::default(), damaged: Mutex::default(), rendering }
+    }
+
+    /// Notes that content is damaged; logged once.
+    pub(super) fn note_damaged(&self, found: &DamagedContent) {
+        let DamagedContent { name, problem, key } = found;
+        if self.damaged.lock().insert(key.clone(), problem.clone()).is_none() {
+            tracing::error!(name, problem, "an uploaded file is damaged");
+        }
+    }
+
+    /// Notes that content is whole, or gone for good.
+    pub(super) fn forget_damage(&self, key: &str) {
+        self.damaged.lock().remove(key);
+    }
+
+    /// Whether content is known to be damaged.
+    pub(crate) fn is_damaged(&self, key: &str) -> bool {
+        self.damaged.lock().contains_key(key)
+    }
+
+    /// How many contents are known to be damaged.
+    pub(super) fn damaged(&self) -> usize {
+        self.damaged.lock().len()
     }
 
     pub(super) fn content_folder(&self) -> PathBuf {
@@ -71,6 +98,7 @@ impl Objects {
 
     /// Removes content that no name points to, and its thumbnails.
     pub(super) fn remove_content(&self, key: &str) {
+        self.forget_damage(key);
         if let Some(path) = self.content_path(key) {
             removed(&path, fs::remove_file(&path));
         }

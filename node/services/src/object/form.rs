@@ -12,6 +12,7 @@ use proto::third::{
 use store::record::{Object, Upload};
 use store::schema;
 
+use super::check::FORM_HASH;
 use super::folder::{blocking, create_folder, rename};
 use super::part::{PartWriter, upload_folder};
 use super::upload::{Assembled, content_path, form_file_size, must_have_few_uploads};
@@ -194,7 +195,7 @@ impl Services {
                 }
                 rename(&path, &target)?;
             }
-            let hash = format!("etag_{}", md5_of(&target)?);
+            let hash = format!("{FORM_HASH}{}", md5_of(&target)?);
             let sha256 = content_hash(&target)?;
             Ok((Assembled { stored: Stored { key, size, sha256 }, _held: held }, hash))
         })

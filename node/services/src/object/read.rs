@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio::fs::File;
 
+use super::check;
 use super::folder::blocking;
 use super::link::{ContentLink, ThumbnailLink, is_passive};
 use super::thumbnail::Thumbnail;
@@ -33,7 +34,10 @@ impl Services {
         self.check_link("content", &signed, link.expires, link.signature)?;
         let show = link.file_name.is_empty() && is_passive(link.content_type);
         let path = self.content_file(link.key)?;
-        let (file, size) = open(path).await?;
+        let opened = open(path).await;
+        let size = opened.as_ref().ok().map(|(_, size)| *size);
+        self.must_have_size(link.key, size)?;
+        let (file, size) = opened?;
         Ok(Content {
             file,
             size,
@@ -63,7 +67,11 @@ impl Services {
         })
     }
 
-    pub(super) fn content_file(&self, key: &str) -> Result<PathBuf> {
+    /// File of content, unless that is known to be damaged.
+    pub(crate) fn content_file(&self, key: &str) -> Result<PathBuf> {
+        if self.inner.objects.is_damaged(key) {
+            return Err(check::damaged(key));
+        }
         let path = self.inner.objects.content_path(key);
         path.ok_or_else(|| ServiceError::not_found("no such content"))
     }

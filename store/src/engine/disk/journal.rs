@@ -124,6 +124,11 @@ pub(super) fn is_empty(folder: &Path, journal: u64) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Whether the journal has certainly come further than to batch `number`.
+pub(super) fn is_ahead(folder: &Path, number: u64) -> bool {
+    mark::read(folder).is_ok_and(|mark| mark > number)
+}
+
 /// The head of a file, if it has one.
 fn head(path: &Path) -> io::Result<Option<Head>> {
     let file = File::open(path)?;

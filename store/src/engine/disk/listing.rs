@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::checkpoint::Listed;
 use super::file::sync_folder;
-use crate::StoreError;
+use crate::{StoreError, fault};
 
 /// Bytes of which damage is told apart.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
@@ -48,6 +48,9 @@ fn sums(path: &Path) -> io::Result<(u64, Vec<u32>)> {
 
 /// Compares the files with what they were.
 pub(super) fn check(folder: &Path, listed: &[Listed]) -> Result<(), StoreError> {
+    if fault::is_on("unchecked-opening") {
+        return Ok(());
+    }
     for before in listed {
         let path = folder.join(&before.name);
         let damaged = |reason: String| StoreError::DamagedFile { file: path.clone(), reason };

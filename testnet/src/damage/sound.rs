@@ -1,0 +1,102 @@
+//! Folders in which nothing is damaged, however they came to be: nobody may say otherwise.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use super::built::{Built, fresh, node_at};
+use super::round::health;
+use crate::random::Random;
+use crate::{Process, Result};
+
+/// A folder as the program before journals left it, as an archive: `tar`, compressed with gzip.
+const BEFORE_JOURNALS: &[u8] = include_bytes!("before-journals.tar.gz");
+/// Longest time under load before a kill, and of a start.
+const LOAD_MS: usize = 800;
+const START_MS: usize = 150;
+
+/// A folder that was tried.
+pub(super) struct Tried {
+    pub(super) kind: &'static str,
+    /// What was said, although nothing is damaged.
+    pub(super) alarm: Option<String>,
+    pub(super) node: Process,
+}
+
+/// Unpacks the folder of before there were journals.
+pub(super) fn unpack(to: &Path) -> Result {
+    std::fs::create_dir_all(to)?;
+    let archive = to.with_extension("tar.gz");
+    std::fs::write(&archive, BEFORE_JOURNALS)?;
+    let mut tar = Command::new("tar");
+    let status = tar.arg("-xzf").arg(archive).arg("-C").arg(to).stdin(Stdio::null()).status()?;
+    ensure!(status.success(), "tar: {status}");
+    Ok(())
+}
+
+/// Makes a folder and looks whether anybody is alarmed.
+pub(super) async fn play(
+    server: &Path,
+    built: &Built,
+    number: usize,
+    random: &mut Random,
+) -> Result<Tried> {
+    let (kind, mut node) = match number % 4 {
+        0 => ("fresh", fresh(server)?),
+        1 => ("crashed", node_at(server, &built.states[random.below(built.states.len())].folder)?),
+        2 => ("restored", restored(server, built).await?),
+        _ => ("of before journals", node_at(server, &built.before_journals)?),
+    };
+    let alarm = go_through(&mut node, built, kind, random).await.err();
+    Ok(Tried { kind, alarm: alarm.map(|error| format!("{error:#}")), node })
+}
+
+async fn restored(server: &Path, built: &Built) -> Result<Process> {
+    let node = fresh(server)?;
+    let restored = node.command("restore").arg(&built.backup).output().await?;
+    let error = String::from_utf8_lossy(&restored.stderr);
+    ensure!(restored.status.success(), "restore: {error}");
+    Ok(node)
+}
+
+/// Looks at it, lets it start, work and crash, and looks again.
+async fn go_through(node: &mut Process, built: &Built, kind: &str, random: &mut Random) -> Result {
+    if kind != "fresh" {
+        verify(node).await?;
+    }
+    if random.once_in(2) {
+        node.spawn()?;
+        tokio::time::sleep(Duration::from_millis(random.below(START_MS) as u64)).await;
+        node.kill().await?;
+        // A start that was cut off at once has made nothing.
+        if node.data().join("store").exists() {
+            verify(node).await?;
+        }
+    }
+    node.launch().await?;
+    let knows_them = matches!(kind, "crashed" | "restored");
+    let load = knows_them.then(|| built.people.load(node, random.next()));
+    tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
+    ensure!(health(node).await? == 0, "health: something is damaged");
+    if random.once_in(3) {
+        node.stop().await?;
+    } else {
+        node.kill().await?;
+    }
+    drop(load);
+    verify(node).await?;
+    node.launch().await?;
+    verify(node).await?;
+    node.stop().await?;
+    verify(node).await
+}
+
+async fn verify(node: &Process) -> Result {
+    let verified = node.command("verify").output().await?;
+    let (out, error) = (&verified.stdout, &verified.stderr);
+    let text = [String::from_utf8_lossy(out), String::from_utf8_lossy(error)].concat();
+    ensure!(verified.status.success(), "verify, {}: {text}", verified.status);
+    Ok(())
+}
