@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use store::message_log::is_damaged;
 use testnet::{Client, Process, Result, Wire, upload};
 
 /// Exit code when data is damaged.
 const DAMAGED: Option<i32> = Some(3);
+/// What stands where a damaged message was.
+const SAYS_SO: &str = "This message was damaged on the server";
 /// Messages in the chat.
 const MESSAGES: usize = 40;
 
@@ -87,10 +88,9 @@ impl Folder {
     async fn history(&self) -> Result<Vec<Seen>> {
         let mut socket = self.alice().connect(Wire::GOB_GZIP).await?;
         let messages = socket.history("bob").await?.into_iter();
-        let seen = messages.map(|message| Seen {
-            seq: message.seq,
-            text: String::from_utf8_lossy(&message.content).into_owned(),
-            damaged: is_damaged(&message),
+        let seen = messages.map(|message| {
+            let text = String::from_utf8_lossy(&message.content).into_owned();
+            Seen { seq: message.seq, damaged: text.contains(SAYS_SO), text }
         });
         Ok(seen.collect())
     }
@@ -238,11 +238,17 @@ async fn a_damaged_message_does_not_take_the_others_with_it() -> Result {
     let mut socket = alice.connect(Wire::GOB_GZIP).await?;
     socket.send_text("bob", "and on").await?;
     assert_eq!(folder.history().await?.len(), MESSAGES + 1);
-    let body = json!({ "userID": "alice", "conversationID": "si_alice_bob", "seqs": [18] });
-    alice.call("/msg/delete_msgs", body).await?;
+    let mut body = json!({ "userID": "alice", "conversationID": "si_alice_bob", "seqs": [18] });
+    alice.call("/msg/delete_msgs", &body).await?;
     let left = folder.history().await?;
     assert!(left.iter().all(|message| !message.damaged), "{left:?}");
+    // For everybody: then nobody lacks it any more.
+    assert_eq!(folder.health().await?["damaged"], 1);
+    body["deleteSyncOpt"] = json!({ "isSyncSelf": true, "isSyncOther": true });
+    alice.call("/msg/delete_msgs", &body).await?;
+    assert_eq!(folder.health().await?["damaged"], 0);
     folder.node.stop().await?;
+    assert_eq!(folder.run(&["verify"]).await?.status.code(), Some(0));
     Ok(())
 }
 
@@ -276,6 +282,23 @@ async fn a_damaged_upload_is_not_given_out() -> Result {
         assert_eq!(folder.run(&["verify"]).await?.status.code(), Some(0));
         folder.mend()?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_missing_may_be_put_back() -> Result {
+    let mut folder = Folder::new().await?;
+    let uploads = |path: &&PathBuf| path.starts_with(folder.path("objects/content"));
+    let file = folder.files.keys().find(uploads).expect("it is there").clone();
+    fs::remove_file(&file)?;
+    assert_eq!(folder.run(&["verify"]).await?.status.code(), DAMAGED);
+    folder.node.launch().await?;
+    assert_eq!(folder.follow().await?.0, 404);
+    folder.until_told("damaged_files").await?;
+    fs::write(&file, &folder.files[&file])?;
+    assert_eq!(folder.follow().await?, (200, vec![7; 10_000]));
+    assert_eq!(folder.health().await?["damaged_files"], 0);
+    folder.node.stop().await?;
     Ok(())
 }
 

@@ -579,6 +579,17 @@ pub fn is_damaged(message: &MsgData) -> bool {
     is_erased(message) && message.ex == DAMAGED
 }
 
+/// Send time of the last message before `seq` that is not lost.
+fn time_before(from: &impl Read, number: u64, seq: i64) -> Result<i64, StoreError> {
+    for row in messages(from, number, 0, seq - 1, Direction::Descending) {
+        let (_, message) = row?;
+        if !is_damaged(&message) {
+            return Ok(message.send_time);
+        }
+    }
+    Ok(0)
+}
+
 /// What a message that the disk has lost has in `ex`.
 pub(crate) const DAMAGED: &str = "damaged";
 
@@ -587,9 +598,15 @@ impl Tx<'_> {
     pub fn erase(&mut self, number: u64, seq: i64) -> Result<bool, StoreError> {
         let key = (number, seq.cast_unsigned());
         let Some(message) = MESSAGES.get(self, key)? else { return Ok(false) };
+        let send_time = if is_damaged(&message) {
+            // Lost with the rest; it must not come before the one before it.
+            time_before(self, number, seq)?
+        } else {
+            message.send_time
+        };
         let trace = MsgData {
             seq,
-            send_time: message.send_time,
+            send_time,
             status: ERASED,
             client_msg_id: message.client_msg_id,
             server_msg_id: message.server_msg_id,

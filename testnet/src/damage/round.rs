@@ -95,17 +95,12 @@ async fn outcome(
     };
     let after = folder::prints(&node.data())?;
     Ok(match (outcome, found) {
-        // Which keys a node has is known only when its store is open.
-        (Outcome::Refused, true) if harm.is_of_keys() => {
-            match open(state, &node.data().join("store")).await? {
-                Outcome::Nothing => Outcome::Refused,
-                _ => Outcome::Lost("it refuses, and has changed the store".into()),
-            }
-        }
-        (Outcome::Refused, found) => match folder::changed(&before, &after) {
+        (Outcome::Refused, false) => Outcome::Lost("it refuses, and verify finds nothing".into()),
+        (Outcome::Refused, true) => match folder::changed(&before, &after) {
+            None => Outcome::Refused,
+            // Which keys a node has is known only when its store is open.
+            Some(_) if harm.is_of_keys() && is_whole(state, node).await? => Outcome::Refused,
             Some(file) => Outcome::Lost(format!("it refuses, and has changed {}", file.display())),
-            None if found => Outcome::Refused,
-            None => Outcome::Lost("it refuses, and verify finds nothing".into()),
         },
         (Outcome::Told, false) => {
             Outcome::Lost("it has lost something; verify finds nothing".into())
@@ -120,6 +115,11 @@ fn is_said(error: &str, harm: &Harm) -> bool {
     let name = harm.file.file_name().unwrap_or_default().to_string_lossy();
     let others = ["config.toml", "secret", "identity.json"];
     others.iter().any(|other| error.contains(other)) || error.contains(name.as_ref())
+}
+
+/// Whether all that was stored is there.
+async fn is_whole(state: &State, node: &Process) -> Result<bool> {
+    Ok(matches!(open(state, &node.data().join("store")).await?, Outcome::Nothing))
 }
 
 /// Opens the store and compares every entry.

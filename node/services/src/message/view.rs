@@ -158,6 +158,10 @@ impl<'a, R: Read> Shown<'a, R> {
     /// time of the one before.
     pub(crate) fn damaged(&self, seq: i64) -> Result<MsgData> {
         let gap = self.placeholder(seq, 0)?;
+        let hidden = (self.number, seq.cast_unsigned(), self.user_id);
+        if schema::HIDDEN_MESSAGES.contains(self.from, hidden)? {
+            return Ok(gap);
+        }
         let head = schema::CONVERSATION_HEADS.get(self.from, self.conversation_id)?;
         let head = head.unwrap_or_default();
         let other = head.pair.iter().find(|user| *user != self.user_id);

@@ -35,6 +35,8 @@ pub struct DamagedContent {
     pub problem: String,
     /// Where its content is.
     pub(super) key: String,
+    /// It has no file.
+    pub(super) missing: bool,
 }
 
 impl Services {
@@ -54,13 +56,13 @@ impl Services {
                 match problem(&self.inner.objects, &object, go_on)? {
                     Looked::Sound => self.inner.objects.forget_damage(&object.key),
                     Looked::Ended => return Ok(damaged),
-                    Looked::Damaged(problem) => {
+                    Looked::Damaged { problem, missing } => {
                         // It may have been removed meanwhile.
                         if schema::OBJECTS.get(&self.store().view(), &name)?.as_ref()
                             == Some(&object)
                         {
                             let key = object.key;
-                            damaged.push(DamagedContent { name, problem, key });
+                            damaged.push(DamagedContent { name, problem, key, missing });
                         }
                     }
                 }
@@ -98,12 +100,14 @@ impl Services {
         };
         let object = schema::OBJECTS.get(&view, &name)?.unwrap_or_default();
         if size == Some(object.size.cast_unsigned()) {
+            self.inner.objects.is_there(key);
             return Ok(());
         }
         let found = DamagedContent {
             name,
             problem: length_problem(size, object.size),
             key: key.to_owned(),
+            missing: size.is_none(),
         };
         self.inner.objects.note_damaged(&found);
         if size.is_none() { Ok(()) } else { Err(damaged(key)) }
@@ -152,7 +156,11 @@ impl Services {
 /// What came of looking at content.
 enum Looked {
     Sound,
-    Damaged(String),
+    Damaged {
+        problem: String,
+        /// It has no file.
+        missing: bool,
+    },
     /// Nobody wants to know any more.
     Ended,
 }
@@ -164,7 +172,7 @@ fn problem(
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Looked> {
     let Some(path) = objects.content_path(&object.key) else {
-        return Ok(Looked::Damaged("its key is none".into()));
+        return Ok(damaged_file("its key is none".into()));
     };
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -172,14 +180,19 @@ fn problem(
     };
     let size = file.as_ref().map(|file| file.metadata()).transpose()?.map(|file| file.len());
     let Some(file) = file.filter(|_| size == Some(object.size.cast_unsigned())) else {
-        return Ok(Looked::Damaged(length_problem(size, object.size)));
+        let (problem, missing) = (length_problem(size, object.size), size.is_none());
+        return Ok(Looked::Damaged { problem, missing });
     };
     Ok(match is_as_uploaded(file, object, go_on) {
         Ok(Some(true)) => Looked::Sound,
-        Ok(Some(false)) => Looked::Damaged(format!("{} is not as it was uploaded", path.display())),
+        Ok(Some(false)) => damaged_file(format!("{} is not as it was uploaded", path.display())),
         Ok(None) => Looked::Ended,
-        Err(error) => Looked::Damaged(format!("{} cannot be read: {error}", path.display())),
+        Err(error) => damaged_file(format!("{} cannot be read: {error}", path.display())),
     })
+}
+
+fn damaged_file(problem: String) -> Looked {
+    Looked::Damaged { problem, missing: false }
 }
 
 fn length_problem(size: Option<u64>, before: i64) -> String {

@@ -24,8 +24,8 @@ pub(crate) struct Objects {
     root: PathBuf,
     /// Content whose record is not stored yet, and by how many it is held.
     held: Mutex<HashMap<String, usize>>,
-    /// Content that was found damaged, by key, and what is wrong with it.
-    damaged: Mutex<BTreeMap<String, String>>,
+    /// Content that was found damaged, by key, and whether it is its file that is missing.
+    damaged: Mutex<BTreeMap<String, bool>>,
     pub(crate) rendering: Semaphore,
 }
 
@@ -37,8 +37,8 @@ impl Objects {
 
     /// Notes that content is damaged; logged once.
     pub(super) fn note_damaged(&self, found: &DamagedContent) {
-        let DamagedContent { name, problem, key } = found;
-        if self.damaged.lock().insert(key.clone(), problem.clone()).is_none() {
+        let DamagedContent { name, problem, key, missing } = found;
+        if self.damaged.lock().insert(key.clone(), *missing) != Some(*missing) {
             tracing::error!(name, problem, "an uploaded file is damaged");
         }
     }
@@ -48,9 +48,17 @@ impl Objects {
         self.damaged.lock().remove(key);
     }
 
-    /// Whether content is known to be damaged.
+    /// Notes that the file of content is there again, as far as can be told from its length.
+    pub(super) fn is_there(&self, key: &str) {
+        let mut damaged = self.damaged.lock();
+        if damaged.get(key) == Some(&true) {
+            damaged.remove(key);
+        }
+    }
+
+    /// Whether the file of content is known to be damaged.
     pub(crate) fn is_damaged(&self, key: &str) -> bool {
-        self.damaged.lock().contains_key(key)
+        self.damaged.lock().get(key) == Some(&false)
     }
 
     /// How many contents are known to be damaged.
