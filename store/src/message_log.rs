@@ -579,12 +579,13 @@ pub fn is_damaged(message: &MsgData) -> bool {
     is_erased(message) && message.ex == DAMAGED
 }
 
-/// Send time of the last message before `seq` that is not lost.
-fn time_before(from: &impl Read, number: u64, seq: i64) -> Result<i64, StoreError> {
+/// A send time for a message that has lost its own, behind the one before and ahead of the next: each
+/// has a later one than the one before it.
+fn time_between(from: &impl Read, number: u64, seq: i64) -> Result<i64, StoreError> {
     for row in messages(from, number, 0, seq - 1, Direction::Descending) {
-        let (_, message) = row?;
+        let (before, message) = row?;
         if !is_damaged(&message) {
-            return Ok(message.send_time);
+            return Ok(message.send_time + (seq - before));
         }
     }
     Ok(0)
@@ -598,12 +599,8 @@ impl Tx<'_> {
     pub fn erase(&mut self, number: u64, seq: i64) -> Result<bool, StoreError> {
         let key = (number, seq.cast_unsigned());
         let Some(message) = MESSAGES.get(self, key)? else { return Ok(false) };
-        let send_time = if is_damaged(&message) {
-            // Lost with the rest; it must not come before the one before it.
-            time_before(self, number, seq)?
-        } else {
-            message.send_time
-        };
+        let send_time =
+            if is_damaged(&message) { time_between(self, number, seq)? } else { message.send_time };
         let trace = MsgData {
             seq,
             send_time,
