@@ -92,8 +92,15 @@ async fn keys_that_are_missing_damaged_or_of_another_node_are_refused() -> Resul
             refused(&node, &["federation", "key", "rotate"], 3, &way_out).await?;
             assert!(!file.exists(), "keys were made");
         }
+        // It is what `verify` names, too.
+        let verified = run(&node, &["verify"]).await?;
+        assert_eq!(verified.status.code(), Some(3));
+        let named = String::from_utf8(verified.stdout)?;
+        assert!(named.contains(why) && named.contains(&text), "{named}");
         // What neither says nor changes anything in its name works.
-        assert!(run(&node, &["verify"]).await?.status.success());
+        let backup = node.scratch().join(format!("{why}.backup"));
+        let words = ["backup", "--force", "--without-secrets", backup.to_str().expect("a text")];
+        assert!(run(&node, &words).await?.status.success());
         write(&file, &own);
     }
     // A copy from before a rotation lacks the key that others have learned.
