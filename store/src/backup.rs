@@ -23,7 +23,7 @@
 //! Numbers are big-endian. Format 1 has no records: lengths, key and value of each pair, `FFFFFFFF`
 //! in place of a length, the number of pairs (8), and the SHA-256 of everything before it.
 //!
-//! A backup is the state of the moment in which its [`View`] was taken; commits go on meanwhile.
+//! A backup is the state of the moment in which its [`View`](crate::View) was taken; commits go on meanwhile.
 //! Nothing of a file counts before its last byte is checked: the meta record is stored last, and a
 //! folder gets its name when everything is in it.
 
