@@ -35,15 +35,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use prost::Message as _;
 
-use crate::StoreError;
 use crate::engine::{
-    Batch, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, Position,
+    Bulk, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, Position,
 };
-use crate::record::Meta;
 use crate::schema::META;
+use crate::{StoreError, epoch};
 
 pub use new_file::NewFile;
 pub use writer::{Beside, File, write, write_with};
@@ -53,9 +51,6 @@ const MAGIC: &[u8; 16] = b"entente backup\r\n";
 const FORMAT: u32 = 2;
 /// Pairs between two reports of progress.
 const PROGRESS_EVERY: u64 = 1_000;
-/// Pairs and bytes of one batch while restoring.
-const BATCH_PAIRS: usize = 2_000;
-const BATCH_BYTES: usize = 4 << 20;
 /// Bytes after which a record of pairs or of a file is complete.
 const RECORD_BYTES: usize = 256 << 10;
 /// Largest content of a record.
@@ -203,25 +198,13 @@ pub(crate) fn read_with(
         pair?;
         return Err(BackupError::NotEmpty(PathBuf::from("the engine")));
     }
-    let mut batch = Batch::new();
-    let mut bytes = 0;
-    let (mut summary, meta) = reader::read_all(input, beside, progress, |key, value: Bytes| {
-        bytes += key.len() + value.len();
-        batch.insert(key, Some(value));
-        if batch.len() >= BATCH_PAIRS || bytes >= BATCH_BYTES {
-            engine.apply(&batch)?;
-            engine.sync()?;
-            batch.clear();
-            bytes = 0;
-        }
-        Ok(())
-    })?;
-    summary.epoch = meta.epoch + 1;
-    let skipped = meta.skipped.saturating_add(new.skip.into());
-    let meta = Meta { epoch: summary.epoch, salt: new.salt.to_vec(), skipped, ..meta };
-    batch.insert(META.raw_key(&0_u8), Some(meta.encode_to_vec().into()));
-    engine.apply(&batch)?;
-    engine.sync()?;
+    let mut bulk = Bulk::new(engine);
+    let (mut summary, meta) =
+        reader::read_all(input, beside, progress, |key, value| Ok(bulk.put(key, Some(value))?))?;
+    let meta = epoch::next(meta, new);
+    summary.epoch = meta.epoch;
+    bulk.put(META.raw_key(&0_u8), Some(meta.encode_to_vec().into()))?;
+    bulk.flush()?;
     Ok(summary)
 }
 

@@ -1,10 +1,12 @@
 //! The seam between the store and an ordered key-value engine.
 
+mod bulk;
 mod disk;
 mod index;
 mod memory;
 mod stand_in;
 
+pub(crate) use self::bulk::Bulk;
 pub use self::disk::{DiskEngine, DiskOptions};
 pub(crate) use self::disk::{Hole, Salvage};
 pub use self::memory::MemoryEngine;

@@ -7,6 +7,7 @@
 pub mod backup;
 mod committer;
 pub mod engine;
+mod epoch;
 mod error;
 pub mod fault;
 pub mod group_log;

@@ -13,14 +13,11 @@ use std::path::Path;
 use prost::Message as _;
 
 use crate::backup::{self, BackupError, NewEpoch};
-use crate::engine::{Batch, DiskEngine, Engine, Hole, Salvage};
+use crate::engine::{Batch, Bulk, DiskEngine, Engine, Hole, Salvage};
 use crate::record::Meta;
 use crate::schema::{self, CONVERSATION_HEADS, MESSAGES, META};
 use crate::{Options, Store, StoreError};
 
-/// Pairs and bytes of one batch.
-const BATCH_PAIRS: usize = 4_000;
-const BATCH_BYTES: usize = 4 << 20;
 /// Seqs of one conversation that are listed.
 const MOST_SEQS: usize = 100;
 
@@ -88,11 +85,6 @@ impl Repaired {
     }
 }
 
-/// A damaged value.
-struct Damaged {
-    key: Vec<u8>,
-}
-
 /// Makes new data in `target`, which must not exist, from what is left in `folder`.
 ///
 /// `backup` is used where the index cannot be. `epoch` is for what is made if anything is lost.
@@ -126,24 +118,25 @@ fn make(
 ) -> Result<Repaired, BackupError> {
     let mut salvage = Salvage::of(folder, cache_bytes)?;
     let engine = DiskEngine::open(target, cache_bytes)?;
-    let mut writer =
-        Writer { engine: &engine, batch: Batch::new(), bytes: 0, written: 0, progress };
+    let mut bulk = Bulk::new(&engine);
     let mut damaged = Vec::new();
     let mut followed = true;
     let base = match backup {
         Some(input) if !salvage.is_sound() => {
             let keep = NewEpoch { salt: epoch.salt, skip: 0 };
             let read = backup::read_with(input, &mut backup::Nothing, &engine, keep, |_| {})?;
-            salvage.go_on_from(read.position);
-            followed = read.position.is_some();
+            followed = salvage.go_on_from(read.position);
             Base::Backup
         }
         _ => match (salvage.index(), salvage.is_sound()) {
             (Some(pairs), sound) => {
                 for pair in pairs {
                     match pair {
-                        Ok((key, value)) => writer.put(key.to_vec(), Some(value))?,
-                        Err(StoreError::DamagedValue { key, .. }) => damaged.push(Damaged { key }),
+                        Ok((key, value)) => {
+                            bulk.put(key.to_vec(), Some(value))?;
+                            progress(bulk.written());
+                        }
+                        Err(StoreError::DamagedValue { key, .. }) => damaged.push(key),
                         Err(_) if !sound => break,
                         Err(error) => return Err(error.into()),
                     }
@@ -154,12 +147,13 @@ fn make(
             (None, false) => Base::PartOfIndex,
         },
     };
-    writer.flush()?;
+    bulk.flush()?;
     for changes in salvage.batches() {
         for (key, value) in changes {
-            writer.put(key.clone(), value.clone())?;
+            bulk.put(key.clone(), value.clone())?;
         }
-        writer.flush()?;
+        bulk.flush()?;
+        progress(bulk.written());
     }
     let holes = salvage.holes();
     let mut repaired = Repaired {
@@ -171,16 +165,14 @@ fn make(
         followed,
     };
     // What the journal has written over is not lost.
-    damaged.retain(|Damaged { key }| !matches!(engine.get(key), Ok(Some(_))));
+    damaged.retain(|key: &Vec<u8>| !matches!(engine.get(key), Ok(Some(_))));
     note_damaged(&engine, &damaged, &mut repaired)?;
     let no_meta = "nothing is left from which the data could be made; give it a backup";
     let meta = engine.get(&META.raw_key(&0_u8))?;
     let meta = meta.ok_or_else(|| StoreError::Engine(no_meta.to_owned()))?;
     if !repaired.is_whole() || base == Base::Backup {
         let before = Meta::decode(meta).map_err(|error| StoreError::Engine(error.to_string()))?;
-        let skipped = before.skipped.saturating_add(epoch.skip.into());
-        let (number, salt) = (before.epoch + 1, epoch.salt.to_vec());
-        let meta = Meta { epoch: number, salt, skipped, ..before };
+        let meta = crate::epoch::next(before, epoch);
         let batch = Batch::from([(META.raw_key(&0_u8), Some(meta.encode_to_vec().into()))]);
         engine.apply(&batch)?;
     }
@@ -196,43 +188,10 @@ fn lost_commits(hole: Hole) -> LostCommits {
     LostCommits { commits: hole.last - hole.first + 1, after, before }
 }
 
-/// Pairs on their way into the new data.
-struct Writer<'a> {
-    engine: &'a DiskEngine,
-    batch: Batch,
-    bytes: usize,
-    written: u64,
-    progress: &'a mut dyn FnMut(u64),
-}
-
-impl Writer<'_> {
-    fn put(&mut self, key: Vec<u8>, value: Option<bytes::Bytes>) -> Result<(), StoreError> {
-        self.bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
-        self.batch.insert(key, value);
-        if self.batch.len() >= BATCH_PAIRS || self.bytes >= BATCH_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::take(&mut self.batch);
-        self.engine.apply(&batch)?;
-        self.engine.sync()?;
-        self.written += batch.len() as u64;
-        self.bytes = 0;
-        (self.progress)(self.written);
-        Ok(())
-    }
-}
-
 /// Lists damaged values, and leaves a trace of each message: its seq stays taken.
 fn note_damaged(
     engine: &DiskEngine,
-    damaged: &[Damaged],
+    damaged: &[Vec<u8>],
     repaired: &mut Repaired,
 ) -> Result<(), StoreError> {
     if damaged.is_empty() {
@@ -248,12 +207,12 @@ fn note_damaged(
     }
     let mut traces = Batch::new();
     let mut messages = BTreeMap::<u64, LostMessages>::new();
-    for Damaged { key } in damaged {
+    for key in damaged {
         let Some(trace) = crate::engine::stand_in(key) else {
             *repaired.lost_values.entry(schema::table_name(key)).or_default() += 1;
             continue;
         };
-        let ((number, seq), _) = MESSAGES.decode(key, bytes::Bytes::new())?;
+        let (number, seq) = MESSAGES.decode_key(key)?;
         let conversation = names.get(&number).cloned().unwrap_or_default();
         let lost = messages.entry(number).or_insert_with(|| LostMessages {
             conversation,

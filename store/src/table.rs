@@ -51,12 +51,17 @@ impl<K: KeyCodec, V: Message + Default> Table<K, V> {
 
     /// The key and value of a raw pair of this table.
     pub fn decode(&self, raw_key: &[u8], raw_value: Bytes) -> Result<(K::Owned, V), StoreError> {
+        Ok((self.decode_key(raw_key)?, self.value(raw_value)?))
+    }
+
+    /// The key in a raw key of this table.
+    pub(crate) fn decode_key(&self, raw_key: &[u8]) -> Result<K::Owned, StoreError> {
         let mut rest = raw_key.get(1..).unwrap_or_default();
         let key = K::decode(&mut rest).map_err(|error| self.damaged(error))?;
         if !rest.is_empty() {
             return Err(self.damaged("key is too long"));
         }
-        Ok((key, self.value(raw_value)?))
+        Ok(key)
     }
 
     /// The value under `key`.

@@ -50,6 +50,12 @@ fn count(store: &Store, value: i64) {
     store.transact_blocking(put).unwrap();
 }
 
+fn back_up(store: &Store, file: &Path) {
+    let mut new = NewFile::create(file, false).unwrap();
+    backup::write(store.strict_view(), &mut new, |_| {}).unwrap();
+    new.keep().unwrap();
+}
+
 /// All pairs but the meta record.
 fn pairs(folder: &Path) -> BTreeMap<Bytes, Bytes> {
     use std::ops::Bound::Unbounded;
@@ -187,9 +193,7 @@ fn a_backup_and_the_journal_make_up_for_an_index() {
     for n in 0..600 {
         say(&store, &format!("{n} {long}"));
     }
-    let mut new = NewFile::create(&file, false).unwrap();
-    backup::write(store.strict_view(), &mut new, |_| {}).unwrap();
-    new.keep().unwrap();
+    back_up(&store, &file);
     for n in 0..20 {
         say(&store, &format!("later {n}"));
         count(&store, n);
@@ -209,4 +213,26 @@ fn a_backup_and_the_journal_make_up_for_an_index() {
         Ok(repaired) => assert!(!repaired.is_whole(), "{repaired:?}"),
         Err(error) => assert!(error.to_string().contains("give it a backup"), "{error}"),
     }
+}
+
+#[test]
+fn a_backup_of_other_data_is_not_followed_by_this_journal() {
+    let case = Case::new();
+    let file = case.live.with_file_name("backup");
+    let other = open(&case.live.with_file_name("other"));
+    say(&other, "of another time line");
+    back_up(&other, &file);
+    other.close();
+    let store = open(&case.live);
+    let long = "x".repeat(50_000);
+    for n in 0..600 {
+        say(&store, &format!("{n} {long}"));
+    }
+    store.close();
+    support::copy(&case.live, &case.damaged);
+    case.change("db", |bytes| bytes.iter_mut().skip(70).step_by(512).for_each(|byte| *byte ^= 4));
+    let repaired = case.repair(Some(&file));
+    assert_eq!(repaired.base, Base::Backup);
+    assert!(!repaired.followed && !repaired.is_whole(), "{repaired:?}");
+    assert_eq!(repaired.entries["MESSAGES"], 1, "nothing of the two is mixed");
 }

@@ -220,7 +220,7 @@ export async function federated({ check, alice, bob, carol, nodes, tokens }) {
   await check("a friend's new name is told", async () => {
     await alice.forget();
     await bob.run('setSelfInfo', { nickname: 'Bob B.' });
-    const changed = await alice.until('OnFriendInfoChanged');
+    const changed = await alice.until('OnFriendInfoChanged', (f) => f.nickname === 'Bob B.');
     return [changed.userID, changed.nickname];
   });
 

@@ -33,7 +33,7 @@ use self::lock::Lock;
 use self::opening::Opened;
 use self::overlay::Overlay;
 pub(crate) use self::salvage::{Hole, Salvage};
-use super::index::Index;
+use super::index::{Index, check_key};
 use super::{Batch, Direction, Engine, KeyRange, Position, Scan};
 use crate::StoreError;
 
@@ -153,7 +153,7 @@ impl Engine for DiskEngine {
 
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
         for key in batch.keys() {
-            Index::check_key(key)?;
+            check_key(key)?;
         }
         let bytes = {
             // Held for both: what is frozen is exactly what the journal has.

@@ -48,6 +48,7 @@ use self::compaction::Compaction;
 use self::location::Location;
 use self::note::Notes;
 pub(super) use self::note::Sum;
+pub(super) use self::row::check_key;
 use self::row::{Place, Row};
 use self::rows::Rows;
 use self::value_log::{End, Records, SEGMENT_BYTES, ValueLog};
@@ -95,11 +96,6 @@ impl Index {
         let compaction = Compaction::new(retired);
         let writer = Mutex::new(Writer { sum, end, segment_bytes, dead, compaction });
         Ok(Self { db, file, path, log: ValueLog::new(values), writer })
-    }
-
-    /// Refuses keys that none of the tables has.
-    pub(super) fn check_key(key: &[u8]) -> Result<(), StoreError> {
-        Place::of(key).map(drop)
     }
 
     /// What its pairs come to, as it is noted; `None` if that was never noted.

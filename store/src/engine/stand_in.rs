@@ -61,7 +61,7 @@ pub(crate) fn stand_in(key: &[u8]) -> Option<Bytes> {
     if key.first() != Some(&schema::MESSAGES.tag()) {
         return None;
     }
-    let ((_, seq), _) = schema::MESSAGES.decode(key, Bytes::new()).ok()?;
+    let (_, seq) = schema::MESSAGES.decode_key(key).ok()?;
     let message = MsgData {
         seq: seq.cast_signed(),
         status: ERASED,

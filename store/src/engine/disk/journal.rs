@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::mark::Mark;
 pub(in crate::engine) use self::record::Record;
 use self::segment::{HEAD_BYTES, Head};
-use super::file::sync_folder;
+use super::file::{damaged, fails, sync_folder};
 use crate::StoreError;
 use crate::engine::Batch;
 
@@ -37,6 +37,8 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// Numbers of files that hold nothing of use.
     old: Vec<u64>,
+    /// Segments with batches before the last.
+    full: Vec<u64>,
     /// Number of the last segment with batches, and where these end; `None`: no batch counts.
     last: Option<(Head, u64)>,
     /// Number of the last batch.
@@ -48,30 +50,28 @@ pub(super) struct Found {
 impl Found {
     /// A journal of which nothing is needed: the index has everything up to batch `number`.
     pub(super) fn nothing(folder: &Path, number: u64) -> Result<Self, StoreError> {
-        let files = segment::list(folder);
-        let old =
-            files.map_err(|source| StoreError::Folder { folder: folder.to_owned(), source })?;
+        let old = segment::list(folder).map_err(fails(folder))?;
         let highest = old.last().copied().unwrap_or_default();
-        Ok(Self { records: Vec::new(), old, last: None, number, highest })
+        let (records, full) = (Vec::new(), Vec::new());
+        Ok(Self { records, old, full, last: None, number, highest })
     }
 }
 
 /// Reads what follows batch `known` in the journal with this ID, without changing anything.
 pub(super) fn read(folder: &Path, journal: u64, known: u64) -> Result<Found, StoreError> {
-    let fails = |source| StoreError::Folder { folder: folder.to_owned(), source };
     let mark = mark::read(folder)?;
-    let files = segment::list(folder).map_err(fails)?;
+    let files = segment::list(folder).map_err(fails(folder))?;
     let highest = files.last().copied().unwrap_or_default();
-    let mut found =
-        Found { records: Vec::new(), old: Vec::new(), last: None, number: known, highest };
+    let (records, old, full) = (Vec::new(), Vec::new(), Vec::new());
+    let mut found = Found { records, old, full, last: None, number: known, highest };
     let mut heads = Vec::new();
     for &number in &files {
         let path = segment::path(folder, number);
-        match head(&path).map_err(fails)? {
+        match head(&path).map_err(fails(&path))? {
             Some(head) if head.journal == journal && head.segment == number => heads.push(head),
             // Renamed for what was to come, when the node ended.
             _ if number == highest => found.old.push(number),
-            _ => return Err(damaged(&path, "this is not the segment of its name".into())),
+            _ => return Err(damaged(&path, "this is not the segment of its name")),
         }
     }
     for (at, head) in heads.iter().enumerate() {
@@ -85,7 +85,7 @@ pub(super) fn read(folder: &Path, journal: u64, known: u64) -> Result<Found, Sto
             let reason = format!("it begins with batch {}, after {}", head.first, found.number);
             return Err(damaged(&path, reason));
         }
-        let bytes = fs::read(&path).map_err(fails)?;
+        let bytes = fs::read(&path).map_err(fails(&path))?;
         let content = segment::read(&bytes, *head, known);
         let last = content.records.last().map_or(found.number, |record| record.number);
         let goes_on = follower.is_some_and(|next| next.first != last + 1);
@@ -97,7 +97,8 @@ pub(super) fn read(folder: &Path, journal: u64, known: u64) -> Result<Found, Sto
         found.number = last;
         found.records.extend(content.records);
         if content.next == last + 1 {
-            found.last = Some((*head, content.end as u64));
+            let before = found.last.replace((*head, content.end as u64));
+            found.full.extend(before.map(|(before, _)| before.segment));
         } else {
             // It ends before what the index has: nothing can follow in it.
             found.old.push(head.segment);
@@ -140,10 +141,6 @@ fn head(path: &Path) -> io::Result<Option<Head>> {
     }
 }
 
-fn damaged(file: &Path, reason: String) -> StoreError {
-    StoreError::DamagedFile { file: file.to_owned(), reason }
-}
-
 /// A segment that is being written or waits for its checkpoint.
 struct Segment {
     number: u64,
@@ -181,8 +178,7 @@ impl Journal {
 
     /// Goes on behind what was found; what was never acknowledged is cut off.
     pub(super) fn open(folder: &Path, id: u64, found: &Found) -> Result<Self, StoreError> {
-        let fails = |source| StoreError::Folder { folder: folder.to_owned(), source };
-        Self::go_on(folder, id, found).map_err(fails)
+        Self::go_on(folder, id, found).map_err(fails(folder))
     }
 
     fn go_on(folder: &Path, id: u64, found: &Found) -> io::Result<Self> {
@@ -209,6 +205,8 @@ impl Journal {
                 (Segment { number, last: found.number }, file, HEAD_BYTES as u64)
             }
         };
+        // They are read again at the next start unless a checkpoint covers them.
+        let full = found.full.iter().map(|&number| Segment { number, last: found.number });
         let mut journal = Self {
             folder: folder.to_owned(),
             id,
@@ -216,19 +214,12 @@ impl Journal {
             file,
             end,
             current,
-            full: Vec::new(),
+            full: full.collect(),
             spare,
             highest,
             mark,
             buffer: Vec::new(),
         };
-        // Those between, which are read again at the next start unless a checkpoint covers them.
-        for record in segment::list(folder)? {
-            let is_full = record < journal.current.number && !journal.spare.contains(&record);
-            if is_full {
-                journal.full.push(Segment { number: record, last: found.number });
-            }
-        }
         journal.drop_spare()?;
         sync_folder(folder)?;
         Ok(journal)
@@ -239,18 +230,18 @@ impl Journal {
         self.number
     }
 
-    /// Appends a batch, not yet durable; returns its number.
-    pub(super) fn append(&mut self, batch: &Batch) -> Result<u64, StoreError> {
+    /// Appends a batch, not yet durable.
+    pub(super) fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let number = self.number + 1;
         self.buffer.clear();
         if !record::encode(self.id, number, now_ms(), batch, &mut self.buffer) {
             return Err(StoreError::Engine("a commit is too large for the journal".into()));
         }
-        self.write(number).map_err(|source| self.fails(source))?;
+        self.write(number).map_err(fails(&self.folder))?;
         self.number = number;
         self.current.last = number;
         self.buffer.shrink_to(BUFFER_BYTES);
-        Ok(number)
+        Ok(())
     }
 
     fn write(&mut self, number: u64) -> io::Result<()> {
@@ -272,7 +263,7 @@ impl Journal {
     /// Makes every appended batch durable.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         let synced = self.file.sync_data().and_then(|()| self.mark.set(self.number));
-        synced.map_err(|source| self.fails(source))
+        synced.map_err(fails(&self.folder))
     }
 
     /// A checkpoint covers everything up to a batch: what is older is not needed.
@@ -283,7 +274,7 @@ impl Journal {
         self.full = full;
         self.spare.extend(done.iter().map(|segment| segment.number));
         self.spare.sort_unstable();
-        self.drop_spare().map_err(|source| self.fails(source))
+        self.drop_spare().map_err(fails(&self.folder))
     }
 
     fn drop_spare(&mut self) -> io::Result<()> {
@@ -293,10 +284,6 @@ impl Journal {
             fs::remove_file(segment::path(&self.folder, number))?;
         }
         Ok(())
-    }
-
-    fn fails(&self, source: io::Error) -> StoreError {
-        StoreError::Folder { folder: self.folder.clone(), source }
     }
 }
 

@@ -102,8 +102,10 @@ impl Data {
         let Some(journal) = &self.journal else { return Ok(()) };
         let (frozen, batch) = {
             let mut journal = journal.lock();
-            // The index must have nothing that a power cut could take from the journal.
-            journal.sync()?;
+            if self.overlay.active_bytes() > 0 {
+                // The index must have nothing that a power cut could take from the journal.
+                journal.sync()?;
+            }
             (self.overlay.freeze(), journal.number())
         };
         let mut changed = false;

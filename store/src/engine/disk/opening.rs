@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::checkpoint::{Checkpoint, Stage};
+use super::file::{damaged, fails, sync_folder};
 use super::journal::{self, Found, Journal};
+use super::listing;
 use super::overlay::Overlay;
-use super::{file, listing};
-use crate::engine::index::{Index, Sum, folder as index_folder};
+use crate::engine::index::{Index, folder as index_folder};
 use crate::{StoreError, fault};
 
 /// What begins the name of a folder that is there only during a start.
@@ -40,14 +41,6 @@ fn values_folder(folder: &Path) -> PathBuf {
     folder.join("values")
 }
 
-fn fails(folder: &Path) -> impl Fn(io::Error) -> StoreError + Copy + '_ {
-    |source| StoreError::Folder { folder: folder.to_owned(), source }
-}
-
-fn damaged(file: PathBuf, reason: impl Into<String>) -> StoreError {
-    StoreError::DamagedFile { file, reason: reason.into() }
-}
-
 /// A folder that is ready to be used.
 pub(super) struct Opened {
     pub(super) index: Index,
@@ -63,56 +56,72 @@ enum State {
     New,
     /// An index without a journal.
     Adopting,
-    /// A checkpoint, and what the journal has behind it.
-    Kept(Checkpoint, Found),
+    /// A checkpoint, what the journal has behind it, and the copy of the index, if one was looked into.
+    Kept(Checkpoint, Found, Option<Copied>),
 }
+
+/// A copy of an index, open, and the folder it is in.
+type Copied = (Index, TempDir);
 
 /// Opens a folder to change it; it is locked.
 pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
     drop_copies(folder)?;
-    match look(folder, Some(folder))? {
-        State::New => begin(folder, cache_bytes),
-        State::Adopting => adopt(folder, cache_bytes),
-        State::Kept(checkpoint, found) => go_on(folder, cache_bytes, checkpoint, &found),
+    match look(folder, Some(folder), CHECK_CACHE_BYTES)? {
+        State::New => begin(folder, cache_bytes, Stage::New),
+        State::Adopting => {
+            let name = folder.display();
+            tracing::info!(folder = %name, "taking over data that was stored without a journal");
+            begin(folder, cache_bytes, Stage::Adopting)
+        }
+        State::Kept(checkpoint, found, copied) => {
+            drop(copied);
+            go_on(folder, cache_bytes, checkpoint, &found)
+        }
     }
 }
 
 /// Opens a folder to read it, by a copy of its index.
 pub(super) fn to_read(folder: &Path, cache_bytes: u64) -> Result<(Opened, TempDir), StoreError> {
-    let state = look(folder, None)?;
-    if matches!(state, State::New) {
-        return Err(StoreError::Engine("nothing was ever stored here".into()));
-    }
-    let copy = copy_index(folder, None)?;
-    let index = open_index(copy.path(), &values_folder(folder), cache_bytes, folder)?;
     let overlay = Overlay::default();
-    let mut id = 0;
-    if let State::Kept(checkpoint, found) = state {
-        replay(&overlay, &found);
-        id = checkpoint.journal;
-    }
+    let (id, copied) = match look(folder, None, cache_bytes)? {
+        State::New => return Err(StoreError::Engine("nothing was ever stored here".into())),
+        State::Adopting => (0, None),
+        State::Kept(checkpoint, found, copied) => {
+            replay(&overlay, &found);
+            (checkpoint.journal, copied)
+        }
+    };
+    let (index, copy) = match copied {
+        Some(copied) => copied,
+        None => open_copy(folder, None, cache_bytes)?,
+    };
     Ok((Opened { index, overlay, journal: None, id }, copy))
 }
 
-/// Opens what can be opened of a copy of the index, whatever its checkpoint says.
-pub(super) fn open_copy(folder: &Path, cache_bytes: u64) -> Result<(Index, TempDir), StoreError> {
-    let copy = copy_index(folder, None)?;
+/// Opens what can be opened of a copy of the index, whatever its checkpoint says; the copy is made in
+/// `copies`, or where the system keeps what is needed for a moment.
+pub(super) fn open_copy(
+    folder: &Path,
+    copies: Option<&Path>,
+    cache_bytes: u64,
+) -> Result<Copied, StoreError> {
+    let copy = copy_index(folder, copies)?;
     let index = open_index(copy.path(), &values_folder(folder), cache_bytes, folder)?;
     Ok((index, copy))
 }
 
 /// Looks at everything and changes nothing; copies are made in `copies`, if not elsewhere.
-fn look(folder: &Path, copies: Option<&Path>) -> Result<State, StoreError> {
+fn look(folder: &Path, copies: Option<&Path>, cache_bytes: u64) -> Result<State, StoreError> {
     let Some(checkpoint) = Checkpoint::read(&checkpoint_path(folder))? else {
-        return without_checkpoint(folder, copies);
+        return without_checkpoint(folder, copies, cache_bytes);
     };
-    let batch = match checkpoint.stage() {
+    let copied = match checkpoint.stage() {
         stage @ (Stage::New | Stage::Adopting) => {
             // What is there of a journal has nothing, or there were checkpoints since.
             let journal = journal_folder(folder);
             let is_empty = journal::is_empty(&journal, checkpoint.journal);
             return match (is_empty.map_err(fails(&journal))?, stage) {
-                (false, _) => Err(damaged(checkpoint_path(folder), "it is not the newest")),
+                (false, _) => Err(damaged(&checkpoint_path(folder), "it is not the newest")),
                 (true, Stage::New) => Ok(State::New),
                 (true, _) => Ok(State::Adopting),
             };
@@ -121,63 +130,65 @@ fn look(folder: &Path, copies: Option<&Path>) -> Result<State, StoreError> {
             listing::check(folder, &checkpoint.files)?;
             // An older file beside an index that nothing was written to since.
             if journal::is_ahead(&journal_folder(folder), checkpoint.batch) {
-                return Err(damaged(checkpoint_path(folder), "it is not the newest"));
+                return Err(damaged(&checkpoint_path(folder), "it is not the newest"));
             }
             None
         }
-        Stage::Open => Some(check_copy(folder, copies, &checkpoint)?.batch),
+        Stage::Open => {
+            let copied = open_copy(folder, copies, cache_bytes)?;
+            check_index(folder, &copied.0, &checkpoint)?;
+            Some(copied)
+        }
     };
     check_values(&values_folder(folder), &checkpoint)?;
     let journal = journal_folder(folder);
-    let found = match batch {
+    let found = match &copied {
         None => Found::nothing(&journal, checkpoint.batch)?,
-        Some(batch) => journal::read(&journal, checkpoint.journal, batch)?,
+        Some((index, _)) => {
+            let batch = index.sum().unwrap_or_default().batch;
+            journal::read(&journal, checkpoint.journal, batch)?
+        }
     };
-    Ok(State::Kept(checkpoint, found))
+    Ok(State::Kept(checkpoint, found, copied))
 }
 
 /// A folder without a checkpoint: a new one, or one of the time before them.
-fn without_checkpoint(folder: &Path, copies: Option<&Path>) -> Result<State, StoreError> {
+fn without_checkpoint(
+    folder: &Path,
+    copies: Option<&Path>,
+    cache_bytes: u64,
+) -> Result<State, StoreError> {
     let there = |name: &str| folder.join(name).exists();
     if !there("db") {
         let first = ["values", "journal"].into_iter().find(|name| there(name));
         return match first {
             None => Ok(State::New),
-            Some(_) => Err(damaged(folder.join("db"), "it is missing")),
+            Some(_) => Err(damaged(&folder.join("db"), "it is missing")),
         };
     }
-    let copy = copy_index(folder, copies)?;
-    let index = open_index(copy.path(), &values_folder(folder), CHECK_CACHE_BYTES, folder)?;
+    let (index, _copy) = open_copy(folder, copies, cache_bytes)?;
     match index.sum() {
         None => Ok(State::Adopting),
-        Some(_) => Err(damaged(checkpoint_path(folder), "it is missing")),
+        Some(_) => Err(damaged(&checkpoint_path(folder), "it is missing")),
     }
 }
 
 /// Page cache while a copy is checked.
 const CHECK_CACHE_BYTES: u64 = 8 << 20;
 
-/// Checks a copy of the index, entry by entry.
-fn check_copy(
-    folder: &Path,
-    copies: Option<&Path>,
-    checkpoint: &Checkpoint,
-) -> Result<Sum, StoreError> {
-    let copy = copy_index(folder, copies)?;
-    let index = open_index(copy.path(), &values_folder(folder), CHECK_CACHE_BYTES, folder)?;
-    let db = folder.join("db");
+/// Checks an index, entry by entry.
+fn check_index(folder: &Path, index: &Index, checkpoint: &Checkpoint) -> Result<(), StoreError> {
     if fault::is_on("unchecked-opening") {
-        return Ok(index.sum().unwrap_or_default());
+        return Ok(());
     }
-    let sum = index.sum().ok_or_else(|| damaged(db.clone(), "it is empty"))?;
-    index
-        .check()
-        .map_err(|_| damaged(db.clone(), "its entries are not those that were written"))?;
+    let db = folder.join("db");
+    let sum = index.sum().ok_or_else(|| damaged(&db, "it is empty"))?;
+    index.check().map_err(|_| damaged(&db, "its entries are not those that were written"))?;
     if sum.step < checkpoint.step || sum.batch < checkpoint.batch {
         let reason = format!("it ends with step {}, and had {}", sum.step, checkpoint.step);
-        return Err(damaged(db, reason));
+        return Err(damaged(&db, reason));
     }
-    Ok(sum)
+    Ok(())
 }
 
 /// Opens an index; what it says when it cannot is said of the original.
@@ -188,7 +199,7 @@ fn open_index(
     folder: &Path,
 ) -> Result<Index, StoreError> {
     Index::open(path, values, cache_bytes).map_err(|error| match error {
-        StoreError::Engine(reason) => damaged(folder.join("db"), reason),
+        StoreError::Engine(reason) => damaged(&folder.join("db"), reason),
         other => other,
     })
 }
@@ -196,11 +207,9 @@ fn open_index(
 /// Copies the files of the index to a folder of its own, in `copies` or where the system keeps what is
 /// needed for a moment.
 fn copy_index(folder: &Path, copies: Option<&Path>) -> Result<TempDir, StoreError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(COPY);
     let temporary = std::env::temp_dir();
     let within = copies.unwrap_or(&temporary);
-    let made = builder.tempdir_in(within);
+    let made = tempfile::Builder::new().prefix(COPY).tempdir_in(within);
     let copy = made.map_err(fails(within))?;
     for entry in fs::read_dir(folder).map_err(fails(folder))? {
         let name = entry.map_err(fails(folder))?.file_name();
@@ -210,7 +219,7 @@ fn copy_index(folder: &Path, copies: Option<&Path>) -> Result<TempDir, StoreErro
         }
     }
     if !copy.path().join("db").exists() {
-        return Err(damaged(folder.join("db"), "it is missing"));
+        return Err(damaged(&folder.join("db"), "it is missing"));
     }
     Ok(copy)
 }
@@ -235,10 +244,10 @@ fn check_values(folder: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError
             Ok(found) if found.len() >= segment.bytes => {}
             Ok(found) => {
                 let reason = format!("it has {} bytes, and had {}", found.len(), segment.bytes);
-                return Err(damaged(path, reason));
+                return Err(damaged(&path, reason));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(damaged(path, "it is missing"));
+                return Err(damaged(&path, "it is missing"));
             }
             Err(source) => return Err(StoreError::Folder { folder: path, source }),
         }
@@ -246,33 +255,19 @@ fn check_values(folder: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError
     Ok(())
 }
 
-/// Makes everything of a new folder.
-fn begin(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
-    let checkpoint =
-        Checkpoint { stage: Stage::New.into(), journal: random(), ..Checkpoint::default() };
+/// Makes what is not there: everything, or all but an index that has no journal, whose entries count as
+/// before the first batch. What an earlier try has left that was cut short is removed.
+fn begin(folder: &Path, cache_bytes: u64, stage: Stage) -> Result<Opened, StoreError> {
+    let checkpoint = Checkpoint { stage: stage.into(), journal: random(), ..Checkpoint::default() };
     checkpoint.write(&checkpoint_path(folder))?;
     for entry in fs::read_dir(folder).map_err(fails(folder))? {
         let path = entry.map_err(fails(folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if index_folder::is_file(name) {
-            fs::remove_file(&path).map_err(fails(&path))?;
-        } else if ["values", "journal"].contains(&name) {
+        if name == "journal" || (name == "values" && stage == Stage::New) {
             fs::remove_dir_all(&path).map_err(fails(&path))?;
+        } else if index_folder::is_file(name) && stage == Stage::New {
+            fs::remove_file(&path).map_err(fails(&path))?;
         }
-    }
-    go_on(folder, cache_bytes, checkpoint, &Found::nothing(&journal_folder(folder), 0)?)
-}
-
-/// Takes over an index that has no journal: everything in it counts as before the first batch.
-fn adopt(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
-    tracing::info!(folder = %folder.display(), "taking over data that was stored without a journal");
-    let checkpoint =
-        Checkpoint { stage: Stage::Adopting.into(), journal: random(), ..Checkpoint::default() };
-    checkpoint.write(&checkpoint_path(folder))?;
-    // Of an earlier try that was cut short.
-    let journal = journal_folder(folder);
-    if journal.exists() {
-        fs::remove_dir_all(&journal).map_err(fails(&journal))?;
     }
     go_on(folder, cache_bytes, checkpoint, &Found::nothing(&journal_folder(folder), 0)?)
 }
@@ -290,7 +285,7 @@ fn go_on(
     if stage != Stage::Open {
         let journal = journal_folder(folder);
         Journal::prepare(&journal, checkpoint.batch).map_err(fails(&journal))?;
-        file::sync_folder(folder).map_err(fails(folder))?;
+        sync_folder(folder).map_err(fails(folder))?;
     }
     if stage == Stage::Closed {
         // From here on the files of the index change.

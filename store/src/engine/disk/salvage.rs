@@ -46,7 +46,7 @@ impl Salvage {
     pub(crate) fn of(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let lock = Lock::take_if_there(folder)?;
         let checkpoint = Checkpoint::read(&opening::checkpoint_path(folder)).ok().flatten();
-        let (index, copy) = match opening::open_copy(folder, cache_bytes) {
+        let (index, copy) = match opening::open_copy(folder, None, cache_bytes) {
             Ok((index, copy)) => (Some(index), Some(copy)),
             Err(StoreError::DamagedFile { .. } | StoreError::Engine(_)) => (None, None),
             Err(error) => return Err(error),
@@ -82,12 +82,13 @@ impl Salvage {
         self.sound
     }
 
-    /// Goes on from another state, at this place in the journal; `None`: no batch can be told to
-    /// follow it.
-    pub(crate) fn go_on_from(&mut self, position: Option<Position>) {
+    /// Goes on from another state, at this place in the journal; returns whether batches can be told
+    /// to follow it: not without a place, nor from one in another journal.
+    pub(crate) fn go_on_from(&mut self, position: Option<Position>) -> bool {
         self.index = None;
         let of_this = position.filter(|position| Some(position.journal) == self.journal);
         self.batch = of_this.map_or(self.last, |position| position.batch);
+        of_this.is_some()
     }
 
     /// What the index has; damaged values are errors, and the scan goes on behind them.

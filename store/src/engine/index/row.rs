@@ -40,19 +40,20 @@ pub(super) enum Place {
 impl Place {
     /// Where `key` belongs; none of the tables has keys like those that are refused.
     pub(super) fn of(key: &[u8]) -> Result<Self, StoreError> {
-        match key.first() {
-            Some(&MESSAGES) => match key.len() {
-                MESSAGE_KEY_BYTES => Ok(Self::Block(block_key(key), slot(key))),
-                _ => Err(bad_key(key)),
-            },
-            Some(&OWN) => Err(bad_key(key)),
-            _ => Ok(Self::Row),
-        }
+        check_key(key)?;
+        Ok(if is_message(key) { Self::Block(block_key(key), slot(key)) } else { Self::Row })
     }
 }
 
-fn bad_key(key: &[u8]) -> StoreError {
-    StoreError::Engine(format!("no table has a key such as {key:02x?}"))
+/// Refuses keys that none of the tables has.
+pub(in crate::engine) fn check_key(key: &[u8]) -> Result<(), StoreError> {
+    match key.first() {
+        Some(&MESSAGES) if key.len() == MESSAGE_KEY_BYTES => Ok(()),
+        Some(&MESSAGES | &OWN) => {
+            Err(StoreError::Engine(format!("no table has a key such as {key:02x?}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_message(key: &[u8]) -> bool {
