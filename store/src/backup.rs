@@ -225,22 +225,31 @@ pub fn restore(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let partial = beside_it(folder, ".restoring");
+    complete(folder, ".restoring", |partial| {
+        let engine = DiskEngine::open(partial, cache_bytes)?;
+        read_with(input, beside, &engine, new, progress)
+    })
+}
+
+/// Makes a folder of data under another name beside it; it gets its own once it is complete.
+pub(crate) fn complete<T>(
+    folder: &Path,
+    suffix: &str,
+    make: impl FnOnce(&Path) -> Result<T, BackupError>,
+) -> Result<T, BackupError> {
+    let partial = beside_it(folder, suffix);
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
-    let restored = DiskEngine::open(&partial, cache_bytes)
-        .map_err(BackupError::from)
-        .and_then(|engine| read_with(input, beside, &engine, new, progress))
-        .and_then(|summary| {
-            fs::rename(&partial, folder)?;
-            sync_parent(folder)?;
-            Ok(summary)
-        });
-    if restored.is_err() {
+    let made = make(&partial).and_then(|made| {
+        fs::rename(&partial, folder)?;
+        sync_parent(folder)?;
+        Ok(made)
+    });
+    if made.is_err() {
         let _ = fs::remove_dir_all(&partial);
     }
-    restored
+    made
 }
 
 fn no_meta(of: &str) -> String {

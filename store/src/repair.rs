@@ -85,7 +85,8 @@ impl Repaired {
     }
 }
 
-/// Makes new data in `target`, which must not exist, from what is left in `folder`.
+/// Makes new data in `target`, which must not exist, from what is left in `folder`. The new folder
+/// appears when it is complete.
 ///
 /// `backup` is used where the index cannot be. `epoch` is for what is made if anything is lost.
 /// `progress` hears the number of entries written so far.
@@ -100,23 +101,21 @@ pub fn repair(
     if fs::symlink_metadata(target).is_ok() {
         return Err(BackupError::NotEmpty(target.to_owned()));
     }
-    let made = make(folder, backup, target, cache_bytes, epoch, &mut progress);
-    if made.is_err() {
-        // Half of it would be taken for all.
-        let _ = fs::remove_dir_all(target);
-    }
-    made
+    let salvage = Salvage::of(folder, cache_bytes)?;
+    // Half of it would be taken for all.
+    backup::complete(target, ".half", |half| {
+        make(salvage, backup, half, cache_bytes, epoch, &mut progress)
+    })
 }
 
 fn make(
-    folder: &Path,
+    mut salvage: Salvage,
     backup: Option<&mut dyn Read>,
     target: &Path,
     cache_bytes: u64,
     epoch: NewEpoch,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Repaired, BackupError> {
-    let mut salvage = Salvage::of(folder, cache_bytes)?;
     let engine = DiskEngine::open(target, cache_bytes)?;
     let mut bulk = Bulk::new(&engine);
     let mut damaged = Vec::new();

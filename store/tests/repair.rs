@@ -142,7 +142,11 @@ fn commits_that_the_journal_has_lost_are_listed() {
         let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
         bytes[at] ^= 1;
     });
+    // What a repair that was killed has left is not taken for data.
+    let half = case.target.with_file_name("target.half");
+    DiskEngine::open(&half, CACHE).unwrap();
     let repaired = case.repair(None);
+    assert!(!half.exists());
     assert_eq!(repaired.lost_commits.len(), 1, "{repaired:?}");
     let lost = &repaired.lost_commits[0];
     assert_eq!(lost.commits, 1);
