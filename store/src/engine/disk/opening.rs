@@ -56,8 +56,17 @@ enum State {
     New,
     /// An index without a journal.
     Adopting,
-    /// A checkpoint, what the journal has behind it, and the copy of the index, if one was looked into.
-    Kept(Checkpoint, Found, Option<Copied>),
+    /// Data.
+    Kept(Box<Kept>),
+}
+
+/// What was found of data.
+struct Kept {
+    checkpoint: Checkpoint,
+    /// What the journal has behind it.
+    found: Found,
+    /// The copy of the index, if one was looked into.
+    copied: Option<Copied>,
 }
 
 /// A copy of an index, open, and the folder it is in.
@@ -73,7 +82,8 @@ pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreE
             tracing::info!(folder = %name, "taking over data that was stored without a journal");
             begin(folder, cache_bytes, Stage::Adopting)
         }
-        State::Kept(checkpoint, found, copied) => {
+        State::Kept(kept) => {
+            let Kept { checkpoint, found, copied } = *kept;
             drop(copied);
             go_on(folder, cache_bytes, checkpoint, &found)
         }
@@ -86,9 +96,9 @@ pub(super) fn to_read(folder: &Path, cache_bytes: u64) -> Result<(Opened, TempDi
     let (id, copied) = match look(folder, None, cache_bytes)? {
         State::New => return Err(StoreError::Engine("nothing was ever stored here".into())),
         State::Adopting => (0, None),
-        State::Kept(checkpoint, found, copied) => {
-            replay(&overlay, &found);
-            (checkpoint.journal, copied)
+        State::Kept(kept) => {
+            replay(&overlay, &kept.found);
+            (kept.checkpoint.journal, kept.copied)
         }
     };
     let (index, copy) = match copied {
@@ -149,7 +159,7 @@ fn look(folder: &Path, copies: Option<&Path>, cache_bytes: u64) -> Result<State,
             journal::read(&journal, checkpoint.journal, batch)?
         }
     };
-    Ok(State::Kept(checkpoint, found, copied))
+    Ok(State::Kept(Box::new(Kept { checkpoint, found, copied })))
 }
 
 /// A folder without a checkpoint: a new one, or one of the time before them.
