@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::federation::{Request, Response, request};
+use proto::federation::{Request, Response, request, response};
 
 use crate::frame::{MAX_CONTROL_FRAME, frames, receive, send};
 use crate::shared::Shared;
@@ -20,14 +20,19 @@ pub(crate) async fn ask(
         origin: shared.settings.domain.to_string(),
         audience: domain.to_string(),
         document: Some(shared.document()),
+        instance: shared.instance,
         body: Some(body),
     };
     send(&mut frames, &request).await?;
     let response: Response = receive(&mut frames, shared.settings.timing.answer).await?;
-    match response.bye {
-        Some(bye) => Err(bye.into()),
-        None => Ok(response),
+    if let Some(bye) = response.bye {
+        return Err(shared.refused_by(domain, bye));
     }
+    if let Some(response::Body::Known(known)) = response.body {
+        shared.judge(domain, known.mark).await?;
+        shared.judge_receipt(domain, known.receipt)?;
+    }
+    Ok(response)
 }
 
 /// Answers one request.
@@ -50,10 +55,14 @@ async fn answer(
     key: crate::PublicKey,
 ) -> Result<Response, FederationError> {
     let request: Request = receive(frames, shared.settings.timing.answer).await?;
-    let Request { origin, audience, document, body } = request;
-    let origin = shared.admit_request((&origin, &audience), &key, document).await?;
+    let Request { origin, audience, document, instance, body } = request;
+    let origin = shared.admit_request((&origin, &audience), &key, document, instance).await?;
     let Some(body) = body else {
         return Err(FederationError::Protocol("a request that this node does not know".into()));
     };
+    if let request::Body::Greeting(_) = body {
+        let body = Some(response::Body::Known(shared.known_of(&origin)?));
+        return Ok(Response { body, ..Response::default() });
+    }
     Ok(shared.rules.answer(&origin, body).await)
 }

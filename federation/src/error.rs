@@ -1,6 +1,6 @@
 use std::io;
 
-use proto::federation::{Bye, ByeCode};
+use proto::federation::{Bye, ByeCode, Pong};
 use proto::qualified::BadId;
 use store::StoreError;
 
@@ -64,6 +64,15 @@ pub enum FederationError {
     /// The other node did not answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// Another instance of the node lives: this is what it has answered.
+    #[error("another instance of the node is there, and answers")]
+    Doubled(Pong),
+    /// In a new epoch, what must come first cannot be done yet.
+    #[error("what was lost is not here yet: {0}")]
+    NotReady(String),
+    /// This node deals with no other one now.
+    #[error("this node deals with no other one now")]
+    Halted,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,15 +86,20 @@ impl FederationError {
             Self::Policy(_) => ByeCode::ByePolicy,
             Self::Protocol(_) | Self::Id(_) => ByeCode::ByeMalformed,
             Self::Bye { code, reason } => {
-                return Some(Bye { code: (*code).into(), reason: reason.clone() });
+                return Some(Bye { code: (*code).into(), reason: reason.clone(), alive: None });
             }
             Self::Store(_) => {
                 let reason = "the node cannot store events now".to_owned();
-                return Some(Bye { code: ByeCode::ByeInternal.into(), reason });
+                return Some(Bye { code: ByeCode::ByeInternal.into(), reason, alive: None });
             }
+            Self::Doubled(alive) => {
+                let (code, reason) = (ByeCode::ByeDoubled.into(), self.to_string());
+                return Some(Bye { code, reason, alive: Some(*alive) });
+            }
+            Self::Halted => ByeCode::ByeInternal,
             _ => return None,
         };
-        Some(Bye { code: code.into(), reason: self.to_string() })
+        Some(Bye { code: code.into(), reason: self.to_string(), alive: None })
     }
 
     /// What this costs the one whose link it ends: 0 where nobody is to blame.
@@ -97,7 +111,10 @@ impl FederationError {
             | Self::Protocol(_)
             | Self::Id(_) => 1,
             Self::Bye { code, .. } => match code {
-                ByeCode::ByeUnspecified | ByeCode::ByeBusy | ByeCode::ByeInternal => 0,
+                ByeCode::ByeUnspecified
+                | ByeCode::ByeBusy
+                | ByeCode::ByeInternal
+                | ByeCode::ByeDoubled => 0,
                 _ => 1,
             },
             // A frame that is too large: most of it has come all the same.

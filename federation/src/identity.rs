@@ -87,6 +87,11 @@ impl Identity {
         self.current().map_or([0; 32], |key| key.seed)
     }
 
+    /// Seeds of the keys that are not revoked.
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.keys.iter().filter(|key| key.revoked_ms == 0).map(|key| key.seed)
+    }
+
     /// The key that is in use.
     pub fn public_key(&self) -> PublicKey {
         self.current().map_or([0; 32], OwnKey::public)

@@ -11,13 +11,15 @@ use futures_util::stream::{FuturesOrdered, SplitSink};
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use prost::Message as _;
 use proto::federation::{
-    Ack, Batch, BatchPayload, Bye, ByeCode, Event, Frame, Hello, Refusal, Welcome, frame,
+    Ack, Batch, BatchPayload, Bye, ByeCode, Event, Frame, Hello, Mark, Ping, Refusal, Welcome,
+    frame,
 };
 use store::record::Cursor;
 use store::{StoreError, fault, outbox};
 
 use crate::budget::Cost;
 use crate::frame::{Frames, MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
+use crate::instance::Probes;
 use crate::peer::Peer;
 use crate::rules::Begin;
 use crate::shared::Shared;
@@ -55,18 +57,19 @@ impl Faults {
 /// Serves one link of the events lane until it ends.
 pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(), FederationError> {
     let mut frames = frames(incoming.link, MAX_EVENTS_FRAME);
-    let (stream, peer, welcome) = match greet(&shared, &mut frames, incoming.peer).await {
+    let (stream, peer, instance, welcome) = match greet(&shared, &mut frames, incoming.peer).await {
         Ok(greeted) => greeted,
         Err(error) => {
             let _ = send(&mut frames, &bye(&error)).await;
             return Err(error);
         }
     };
-    let ended = peer.take_over();
+    let (ended, probes) = peer.take_over(instance);
+    let _ends = ended.clone().drop_guard();
     peer.reachable.notify_one();
     send(&mut frames, &Frame { body: Some(frame::Body::Welcome(welcome)) }).await?;
     let (mut sink, frames) = frames.split();
-    let served = ended.run_until_cancelled(stream.serve(&mut sink, frames, &peer)).await;
+    let served = ended.run_until_cancelled(stream.serve(&mut sink, frames, &peer, probes)).await;
     match served {
         Some(Err(error)) => {
             peer.refused_link(&error.to_string());
@@ -78,7 +81,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(),
 }
 
 fn bye(error: &FederationError) -> Frame {
-    let closing = Bye { code: ByeCode::ByeUnspecified.into(), reason: "the link ends".to_owned() };
+    let (code, reason) = (ByeCode::ByeUnspecified.into(), "the link ends".to_owned());
+    let closing = Bye { code, reason, alive: None };
     Frame { body: Some(frame::Body::Bye(error.bye().unwrap_or(closing))) }
 }
 
@@ -87,12 +91,13 @@ async fn greet(
     shared: &Arc<Shared>,
     frames: &mut Frames,
     key: PublicKey,
-) -> Result<(Greeted, Arc<Peer>, Welcome), FederationError> {
+) -> Result<(Greeted, Arc<Peer>, u64, Welcome), FederationError> {
     let patience = shared.settings.timing.answer;
     let Some(frame::Body::Hello(hello)) = receive::<Frame>(frames, patience).await?.body else {
         return Err(FederationError::Protocol("the first frame must be a hello".into()));
     };
-    let Hello { versions, origin, audience, epoch, acknowledged, document } = hello;
+    let Hello { versions, origin, audience, epoch, acknowledged, document, .. } = hello;
+    let Hello { instance, mark, receipt, .. } = hello;
     if !versions.contains(&VERSION) {
         let reason = format!("this node speaks version {VERSION}");
         return Err(FederationError::Bye { code: ByeCode::ByeVersion, reason });
@@ -102,12 +107,30 @@ async fn greet(
         return Err(FederationError::Protocol("no such place in a stream".into()));
     }
     shared.admit(&origin, &key, document).await?;
-    let cursor = outbox::cursor(&shared.store.view(), origin.as_str())?;
-    let cursor = begin_at(cursor, epoch, acknowledged);
-    let welcome =
-        Welcome { version: VERSION, epoch, seq: cursor.seq, document: Some(shared.document()) };
     let peer = shared.peer(&origin);
-    Ok((Greeted { shared: Arc::clone(shared), origin, cursor }, peer, welcome))
+    shared.only_one(&origin, &peer, instance).await?;
+    shared.judge(&origin, mark).await?;
+    shared.judge_receipt(&origin, receipt)?;
+    let known = outbox::cursor(&shared.store.view(), origin.as_str())?;
+    let cursor = begin_at(known, epoch, acknowledged);
+    if known.epoch != 0 && known.epoch != epoch {
+        tracing::warn!(
+            %origin,
+            "the data of the other node was restored from a backup, or went back in time: its stream \
+             begins anew, and it asks for what it has lost"
+        );
+    } else if known.epoch == epoch && cursor.seq > known.seq {
+        tracing::warn!(
+            %origin,
+            from = known.seq + 1,
+            to = cursor.seq,
+            "events are not sent again that this node has acknowledged and does not have: its data \
+             was restored, or is an older copy"
+        );
+    }
+    let (document, mark) = (Some(shared.document()), known.mark);
+    let welcome = Welcome { version: VERSION, epoch, seq: cursor.seq, document, mark };
+    Ok((Greeted { shared: Arc::clone(shared), origin, cursor }, peer, instance, welcome))
 }
 
 /// Where a stream goes on, given what the origin says was acknowledged.
@@ -116,7 +139,7 @@ async fn greet(
 /// node has lost what it acknowledged, by a restore; that cannot be sent again.
 fn begin_at(cursor: Cursor, epoch: u64, acknowledged: u64) -> Cursor {
     if cursor.epoch != epoch || acknowledged > cursor.seq {
-        return Cursor { epoch, seq: acknowledged };
+        return Cursor { epoch, seq: acknowledged, ..cursor };
     }
     cursor
 }
@@ -135,6 +158,7 @@ impl Greeted {
         sink: &mut SplitSink<Frames, bytes::Bytes>,
         mut frames: impl Stream<Item = std::io::Result<bytes::BytesMut>> + Unpin,
         peer: &Peer,
+        mut probes: Probes,
     ) -> Result<(), FederationError> {
         let faults = Faults::chosen();
         let mut taken = self.cursor.seq;
@@ -146,13 +170,28 @@ impl Greeted {
         tokio::pin!(rest);
         let mut rests = !has_to_wait.is_zero();
         loop {
+            let reads = !rests && applying.len() < UNDER_WAY;
+            probes.set_rests(!reads);
             tokio::select! {
                 () = &mut rest, if rests => rests = false,
-                frame = frames.next(), if !rests && applying.len() < UNDER_WAY => {
+                instance = probes.next() => {
+                    let ping = frame::Body::Ping(Ping { instance });
+                    sink.send(encode(&Frame { body: Some(ping) })).await?;
+                }
+                frame = frames.next(), if reads => {
                     let Some(frame) = frame else { return Ok(()) };
                     let frame = frame?.freeze();
                     let bytes = frame.len();
-                    let (payload, events) = self.open(frame, taken).await?;
+                    let batch = match decode::<Frame>(frame)?.body {
+                        Some(frame::Body::Batch(batch)) => batch,
+                        Some(frame::Body::Pong(pong)) => {
+                            probes.answered(pong);
+                            continue;
+                        }
+                        Some(frame::Body::Bye(bye)) => return Err(bye.into()),
+                        _ => return Err(FederationError::Protocol("not a batch".into())),
+                    };
+                    let (payload, events) = self.open(batch, taken).await?;
                     let costs = events.iter().filter_map(|event| {
                         let account = self.shared.rules.account(event)?;
                         Some(Cost { account, bytes: event.body.len() })
@@ -164,9 +203,9 @@ impl Greeted {
                     taken = last;
                     peer.received.fetch_add(events.len() as u64, Ordering::Relaxed);
                     let numbered: Vec<_> = (payload.first_seq..).zip(events).collect();
-                    let begin = self.begin(payload.epoch, faults);
+                    let begin = self.begin(payload.epoch, payload.mark, faults);
                     if faults.acknowledges_first {
-                        let ack = Ack { seq: last, refusals: Vec::new() };
+                        let ack = Ack { seq: last, refusals: Vec::new(), receipt: None };
                         sink.send(encode(&Frame { body: Some(frame::Body::Ack(ack)) })).await?;
                     }
                     if faults.moves_cursor_first {
@@ -195,24 +234,21 @@ impl Greeted {
                     if faults.acknowledges_first {
                         continue;
                     }
-                    let ack = Ack { seq: last, refusals: std::mem::take(&mut refusals) };
+                    let receipt = self.shared.receipt(&self.origin, (self.cursor.epoch, last));
+                    let refusals = std::mem::take(&mut refusals);
+                    let ack = Ack { seq: last, refusals, receipt: Some(receipt) };
                     sink.send(encode(&Frame { body: Some(frame::Body::Ack(ack)) })).await?;
                 }
             }
         }
     }
 
-    /// Checks a frame and takes its events out.
+    /// Checks a batch and takes its events out.
     async fn open(
         &self,
-        frame: bytes::Bytes,
+        batch: Batch,
         taken: u64,
     ) -> Result<(BatchPayload, Vec<Event>), FederationError> {
-        let batch = match decode::<Frame>(frame)?.body {
-            Some(frame::Body::Batch(batch)) => batch,
-            Some(frame::Body::Bye(bye)) => return Err(bye.into()),
-            _ => return Err(FederationError::Protocol("not a batch".into())),
-        };
         let (signer, batch) = tokio::task::spawn_blocking(move || {
             let Batch { payload, signature } = batch;
             (verify(Use::Batch, &payload, &signature.unwrap_or_default()), payload)
@@ -252,14 +288,15 @@ impl Greeted {
     async fn move_cursor(&self, epoch: u64, seq: u64) -> Result<(), StoreError> {
         let origin = self.origin.clone();
         let moved = self.shared.store.transact(move |tx| {
-            tx.advance(origin.as_str(), Cursor { epoch, seq });
+            tx.advance(origin.as_str(), Cursor { epoch, seq, mark: None });
             Ok(())
         });
         moved.await
     }
 
-    /// What begins a transaction: nothing is applied twice, and nothing is left out.
-    fn begin(&self, epoch: u64, faults: Faults) -> Begin {
+    /// What begins a transaction: nothing is applied twice, and nothing is left out. `mark` is that of
+    /// the last event of the batch.
+    fn begin(&self, epoch: u64, mark: Option<Mark>, faults: Faults) -> Begin {
         let (origin, start) = (self.origin.clone(), self.cursor);
         Arc::new(move |tx, first_seq, last| {
             let durable = outbox::cursor(tx, origin.as_str())?;
@@ -271,7 +308,9 @@ impl Greeted {
             if first_seq > durable.seq + 1 {
                 return Err(StoreError::Engine(format!("events of {origin} are out of order")));
             }
-            tx.advance(origin.as_str(), Cursor { epoch, seq: durable.seq.max(last) });
+            let mark = mark.filter(|mark| (mark.epoch, mark.seq) == (epoch, last));
+            let mark = mark.filter(|_| last > durable.seq).or(durable.mark);
+            tx.advance(origin.as_str(), Cursor { epoch, seq: durable.seq.max(last), mark });
             Ok(if faults.moves_cursor_first { first_seq - 1 } else { durable.seq })
         })
     }
@@ -283,7 +322,7 @@ mod tests {
 
     #[test]
     fn where_a_stream_goes_on() {
-        let at = |epoch, seq| Cursor { epoch, seq };
+        let at = |epoch, seq| Cursor { epoch, seq, mark: None };
         assert_eq!(begin_at(at(0, 0), 7, 0), at(7, 0));
         assert_eq!(begin_at(at(7, 5), 7, 3), at(7, 5));
         assert_eq!(begin_at(at(7, 5), 7, 9), at(7, 9));

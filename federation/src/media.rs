@@ -37,7 +37,7 @@ pub(crate) async fn open(
     send(&mut frames, &request).await?;
     let answer: MediaAnswer = receive(&mut frames, shared.settings.timing.answer).await?;
     if let Some(bye) = answer.bye {
-        return Err(bye.into());
+        return Err(shared.refused_by(domain, bye));
     }
     // What follows the answer may have been read along with it.
     let parts = frames.into_parts();
@@ -52,7 +52,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> Result<(),
     let patience = shared.settings.timing.answer;
     let request: MediaRequest = receive(&mut frames, patience).await?;
     let ends = (request.origin.as_str(), request.audience.as_str());
-    let origin = match shared.admit_request(ends, &incoming.peer, request.document.clone()).await {
+    let origin = match shared.admit_request(ends, &incoming.peer, request.document.clone(), 0).await
+    {
         Ok(origin) => origin,
         Err(error) => {
             let refusal = MediaAnswer { bye: error.bye(), ..MediaAnswer::default() };

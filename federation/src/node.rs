@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::halt::{Halt, Halts};
 use crate::identity::Identity;
 use crate::media::{self, Media};
 use crate::outgoing::Outgoing;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub fetch: Option<Fetch>,
     /// Ends everything.
     pub stop: CancellationToken,
+    /// Number of this run of the node, drawn at random.
+    pub instance: u64,
 }
 
 /// The federation of one node.
@@ -61,8 +64,8 @@ pub struct Federation {
 impl Federation {
     /// Starts to deliver what waits, and to serve other nodes.
     pub async fn start(parts: Parts) -> Result<Self, FederationError> {
-        let Parts { settings, identity, store, transport, incoming, rules, now, fetch, stop } =
-            parts;
+        let Parts { settings, identity, store, transport, incoming, rules, now, fetch, .. } = parts;
+        let (stop, instance) = (parts.stop, parts.instance);
         let document = own_document(&settings, &identity, &store, now()).await?;
         let trust = Trust::new(store.clone(), Arc::clone(&now), fetch, settings.first_use);
         let shared = Shared {
@@ -74,7 +77,9 @@ impl Federation {
             rules,
             now,
             trust,
+            halts: Halts::new(&stop),
             stop,
+            instance,
             peers: DashMap::new(),
             links: DashMap::new(),
             admitted: DashSet::new(),
@@ -100,7 +105,7 @@ impl Federation {
     /// Shows itself to every node it knows, now and then: they learn new keys and addresses, and
     /// that it is there.
     async fn greet(self) {
-        let stop = self.shared.stop.clone();
+        let stop = self.shared.halts.quiet.clone();
         loop {
             for domain in self.known().unwrap_or_default() {
                 let greeting = request::Body::Greeting(Greeting {});
@@ -164,6 +169,16 @@ impl Federation {
         self.shared.peer(domain).is_up()
     }
 
+    /// Why this node deals with no other one any more; `None` while it does.
+    pub fn halt(&self) -> Option<Halt> {
+        self.shared.halts.halt()
+    }
+
+    /// Waits until this node deals with no other one any more.
+    pub async fn halted(&self) -> Halt {
+        self.shared.halts.halted().await
+    }
+
     /// Asks the node of `domain`; waits no longer than an answer may take.
     pub async fn ask(&self, domain: &Domain, body: request::Body) -> Result<Response, AskError> {
         let answer = self.shared.settings.timing.answer;
@@ -223,9 +238,17 @@ impl Federation {
 
     /// Every other node that is known or was ever dealt with.
     pub fn peers(&self) -> Result<Vec<PeerReport>, FederationError> {
-        reports(&self.shared.store, Some(self.domain()), (self.shared.now)(), |domain| {
+        let (store, now_ms) = (&self.shared.store, (self.shared.now)());
+        let mut reports = reports(store, Some(self.domain()), now_ms, |domain| {
             self.shared.peers.get(domain).map(|peer| Arc::clone(&peer))
-        })
+        })?;
+        if let Some(halt) = self.halt() {
+            for report in &mut reports {
+                report.state = LinkState::Stopped;
+                report.last_error = Some(halt.to_string());
+            }
+        }
+        Ok(reports)
     }
 }
 
@@ -293,6 +316,7 @@ fn reports(
             pinned: known.is_pinned(),
             addresses: known.addresses.clone(),
             last_error: None,
+            doubled: false,
         };
         if let Some(peer) = running(&domain) {
             peer.fill(&mut report);

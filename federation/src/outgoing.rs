@@ -12,11 +12,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
-use proto::federation::{Ack, Batch, BatchPayload, Event, Frame, Hello, Refusal, Welcome, frame};
+use proto::federation::{
+    Ack, Batch, BatchPayload, Event, Frame, Hello, Mark, Refusal, Welcome, frame,
+};
 use store::{StoreError, outbox};
 
 use crate::frame::{MAX_EVENTS_FRAME, decode, encode, frames, receive, send};
 use crate::peer::{LinkState, Peer};
+use crate::seal;
 use crate::shared::Shared;
 use crate::signed::Use;
 use crate::transport::Lane;
@@ -59,7 +62,7 @@ impl Window {
 impl Outgoing {
     /// Delivers until the node stops.
     pub(crate) async fn run(self) {
-        let stop = self.shared.stop.clone();
+        let stop = self.shared.halts.quiet.clone();
         let mut failures = 0;
         loop {
             match self.has_events() {
@@ -98,11 +101,15 @@ impl Outgoing {
     ) -> Result<std::convert::Infallible, FederationError> {
         let shared = &self.shared;
         self.peer.set_state(LinkState::Connecting);
+        // What others have of the places to come must be known before these are given again.
+        let ready = shared.rules.ready_for(&self.destination).await;
+        ready.map_err(FederationError::NotReady)?;
         let link = shared.open(&self.destination, Lane::Events).await?;
         let mut frames = frames(link, MAX_EVENTS_FRAME);
-        let (head, epoch) = {
-            let view = shared.store.view();
-            (outbox::head(&view, self.destination.as_str())?, outbox::stream_epoch(&view))
+        let (head, epoch, mark) = {
+            let (view, domain) = (shared.store.view(), self.destination.as_str());
+            let mark = outbox::cursor(&view, domain)?.mark;
+            (outbox::head(&view, domain)?, outbox::stream_epoch(&view), mark)
         };
         let hello = Hello {
             versions: vec![VERSION],
@@ -111,12 +118,15 @@ impl Outgoing {
             epoch,
             acknowledged: head.acknowledged,
             document: Some(shared.document()),
+            instance: shared.instance,
+            mark,
+            receipt: head.receipt,
         };
         send(&mut frames, &Frame { body: Some(frame::Body::Hello(hello)) }).await?;
         let patience = shared.settings.timing.answer;
         let welcome = match receive::<Frame>(&mut frames, patience).await?.body {
             Some(frame::Body::Welcome(welcome)) => welcome,
-            Some(frame::Body::Bye(bye)) => return Err(bye.into()),
+            Some(frame::Body::Bye(bye)) => return Err(shared.refused_by(&self.destination, bye)),
             _ => return Err(FederationError::Protocol("no welcome after a hello".into())),
         };
         let position = self.position(epoch, head.acknowledged, head.last, welcome).await?;
@@ -144,6 +154,7 @@ impl Outgoing {
         if welcome.version != VERSION {
             return Err(FederationError::Protocol("an unknown version was chosen".into()));
         }
+        self.shared.judge(&self.destination, welcome.mark).await?;
         if welcome.epoch != epoch || welcome.seq < acknowledged || welcome.seq > last {
             let reason = format!("it stands at {} of {acknowledged}..={last}", welcome.seq);
             return Err(FederationError::Protocol(reason));
@@ -154,13 +165,13 @@ impl Outgoing {
             self.shared.trust.authenticate(&self.destination, &key, document).await?;
         }
         if welcome.seq > acknowledged {
-            self.acknowledge(welcome.seq, Vec::new()).await?;
+            self.acknowledge(welcome.seq, Vec::new(), None).await?;
         }
         Ok(welcome.seq)
     }
 
-    fn acknowledge(&self, seq: u64, refusals: Vec<Refusal>) -> Removal<'_> {
-        self.shared.rules.acknowledged(&self.destination, seq, refusals)
+    fn acknowledge(&self, seq: u64, refusals: Vec<Refusal>, receipt: Option<Mark>) -> Removal<'_> {
+        self.shared.rules.acknowledged(&self.destination, seq, refusals, receipt)
     }
 }
 
@@ -172,7 +183,7 @@ struct Flow<'a> {
     acknowledged: u64,
     window: Window,
     /// What the other side has acknowledged and is not yet removed.
-    told: Option<(u64, Vec<Refusal>)>,
+    told: Option<(u64, Vec<Refusal>, Option<Mark>)>,
 }
 
 impl Flow<'_> {
@@ -189,9 +200,9 @@ impl Flow<'_> {
         let mut unflushed = false;
         loop {
             if removing.is_none()
-                && let Some((seq, refusals)) = self.told.take()
+                && let Some((seq, refusals, receipt)) = self.told.take()
             {
-                removing = Some(outgoing.acknowledge(seq, refusals));
+                removing = Some(outgoing.acknowledge(seq, refusals, receipt));
             }
             if next.is_none() && more && self.window.bytes < WINDOW_BYTES {
                 next = self.batch()?;
@@ -209,7 +220,11 @@ impl Flow<'_> {
                         sink.start_send_unpin(batch)?;
                     }
                 }
-                frame = stream.next() => self.frame(frame)?,
+                frame = stream.next() => {
+                    if let Some(pong) = self.frame(frame)? {
+                        sink.send(pong).await?;
+                    }
+                }
                 removed = finish(&mut removing) => removed?,
                 () = outgoing.peer.wake.notified(), if !more => more = true,
             }
@@ -221,13 +236,14 @@ impl Flow<'_> {
         let (outgoing, shared) = (self.outgoing, &self.outgoing.shared);
         let view = shared.store.view();
         let mut events: Vec<Event> = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut mark) = (0, 0);
         let first_seq = self.sent + 1;
         for row in outbox::queued(&view, outgoing.destination.as_str(), self.sent) {
             let (seq, queued) = row?;
             if seq != self.sent + 1 {
                 return Err(StoreError::Engine("the outbox has a gap".into()).into());
             }
+            mark = queued.mark;
             let event = shared.rules.write_out(&view, &queued)?;
             bytes += event.encoded_len();
             events.push(event);
@@ -247,6 +263,7 @@ impl Flow<'_> {
             first_seq,
             time_ms: (shared.now)(),
             events,
+            mark: shared.mark(&outgoing.destination, (self.epoch, self.sent), mark),
         };
         let payload = payload.encode_to_vec();
         let signature = shared.identity().sign(Use::Batch, &payload);
@@ -255,18 +272,36 @@ impl Flow<'_> {
         Ok(Some(encode(&Frame { body: Some(frame::Body::Batch(batch)) })))
     }
 
+    /// Takes a frame; returns the answer to it.
     fn frame(
         &mut self,
         frame: Option<std::io::Result<bytes::BytesMut>>,
-    ) -> Result<(), FederationError> {
+    ) -> Result<Option<bytes::Bytes>, FederationError> {
         let Some(frame) = frame else {
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
         };
         match decode::<Frame>(frame?.freeze())?.body {
-            Some(frame::Body::Ack(ack)) => self.acknowledged(ack),
-            Some(frame::Body::Bye(bye)) => Err(bye.into()),
+            Some(frame::Body::Ack(ack)) => self.acknowledged(ack).map(|()| None),
+            Some(frame::Body::Ping(ping)) => Ok(Some(self.pong(ping.instance))),
+            Some(frame::Body::Bye(bye)) => {
+                Err(self.outgoing.shared.refused_by(&self.outgoing.destination, bye))
+            }
             _ => Err(FederationError::Protocol("neither an ack nor a bye".into())),
         }
+    }
+
+    /// Says that this instance lives, while another one asks to be let in.
+    fn pong(&self, other: u64) -> bytes::Bytes {
+        let Outgoing { shared, destination, peer } = self.outgoing;
+        if other != shared.instance && peer.note_other() {
+            tracing::warn!(
+                %destination,
+                "the other node says that another instance of this node, under the same keys, asks \
+                 it to be let in. This one goes on"
+            );
+        }
+        let pong = seal::alive(shared.identity(), destination, shared.instance, other);
+        encode(&Frame { body: Some(frame::Body::Pong(pong)) })
     }
 
     fn acknowledged(&mut self, ack: Ack) -> Result<(), FederationError> {
@@ -282,9 +317,10 @@ impl Flow<'_> {
         for refusal in &ack.refusals {
             self.outgoing.peer.refused_there(refusal.code);
         }
-        let (told, refusals) = self.told.get_or_insert_default();
+        let (told, refusals, receipt) = self.told.get_or_insert_default();
         *told = ack.seq;
         refusals.extend(ack.refusals);
+        *receipt = ack.receipt;
         Ok(())
     }
 }

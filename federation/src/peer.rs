@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Budget, Cost, Spending};
+use crate::instance::{Inbound, Probes};
 
 /// State of the stream of events to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -24,6 +25,8 @@ pub enum LinkState {
     Up,
     /// The last try failed; the next one follows.
     Waiting,
+    /// This node deals with no other one any more.
+    Stopped,
 }
 
 /// One other node, as operators see it.
@@ -53,6 +56,8 @@ pub struct PeerReport {
     pub addresses: Vec<String>,
     /// Why the last try failed; `None` once one has succeeded.
     pub last_error: Option<String>,
+    /// Two instances of it were there at the same time, and one of them is refused.
+    pub doubled: bool,
 }
 
 /// Refused events, by error code.
@@ -85,8 +90,12 @@ struct Status {
     state: LinkState,
     refusals: Refusals,
     last_error: Option<String>,
-    /// Ends the link on which events come in.
-    inbound: Option<CancellationToken>,
+    /// The link on which events come in.
+    inbound: Option<Inbound>,
+    /// It was seen to run twice.
+    doubled: bool,
+    /// It has said that another instance of this node asks to be let in.
+    told_of_other: bool,
 }
 
 /// Kinds of refused links that are told apart.
@@ -175,12 +184,30 @@ impl Peer {
     }
 
     /// Takes over the one inbound stream of events; the one before it ends.
-    pub(crate) fn take_over(&self) -> CancellationToken {
-        let mine = CancellationToken::new();
-        if let Some(before) = self.status.lock().inbound.replace(mine.clone()) {
-            before.cancel();
+    pub(crate) fn take_over(&self, instance: u64) -> (CancellationToken, Probes) {
+        let (mine, probes) = Inbound::new(instance);
+        let ended = mine.ended.clone();
+        let mut status = self.status.lock();
+        if let Some(before) = status.inbound.replace(mine) {
+            status.doubled &= before.is_of(instance);
+            before.ended.cancel();
         }
-        mine
+        (ended, probes)
+    }
+
+    /// The link on which events come in.
+    pub(crate) fn inbound(&self) -> Option<Inbound> {
+        self.status.lock().inbound.clone().filter(|inbound| !inbound.ended.is_cancelled())
+    }
+
+    /// Notes that it says that this node runs twice; false if that was known.
+    pub(crate) fn note_other(&self) -> bool {
+        !std::mem::replace(&mut self.status.lock().told_of_other, true)
+    }
+
+    /// Notes that it runs twice; false if that was known.
+    pub(crate) fn note_doubled(&self) -> bool {
+        !std::mem::replace(&mut self.status.lock().doubled, true)
     }
 
     pub(crate) fn fill(&self, report: &mut PeerReport) {
@@ -188,6 +215,7 @@ impl Peer {
         report.state = status.state;
         report.refusals = status.refusals.clone();
         report.last_error.clone_from(&status.last_error);
+        report.doubled = status.doubled;
         report.received = self.received.load(Ordering::Relaxed);
         report.throttled = self.throttled.load(Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use proto::federation::{Event, MediaAnswer, MediaRequest, Refusal, Response, request};
+use proto::federation::{Event, Mark, MediaAnswer, MediaRequest, Refusal, Response, request};
 use store::record::Queued;
 use store::{StoreError, Tx, View};
 use tokio::io::AsyncRead;
@@ -36,13 +36,23 @@ pub trait Rules: Send + Sync + 'static {
         begin: Begin,
     ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>>;
 
-    /// Everything for `destination` up to `seq` is durable there, but the rules there refused some.
+    /// Everything for `destination` up to `seq` is durable there, as its receipt says, but the rules
+    /// there refused some.
     fn acknowledged(
         &self,
         destination: &Domain,
         seq: u64,
         refusals: Vec<Refusal>,
+        receipt: Option<Mark>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The data went back in time: stores another epoch, which counts from the next opening of the
+    /// store on; false if that has happened too short a while ago.
+    fn went_back(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// In a new epoch, what must be done before anything is sent to `destination`; an error says why
+    /// it cannot be done now.
+    fn ready_for(&self, destination: &Domain) -> BoxFuture<'_, Result<(), String>>;
 
     /// Answers a request of `origin`.
     fn answer(&self, origin: &Domain, request: request::Body) -> BoxFuture<'_, Response>;

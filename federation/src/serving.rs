@@ -28,9 +28,10 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut links: mpsc::Receiver<Incomi
             refusal(&link.peer, link.lane, "too many links are open");
             continue;
         };
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            stop.run_until_cancelled(serve(shared, link)).await;
+            let quiet = shared.halts.quiet.clone();
+            quiet.run_until_cancelled(serve(shared, link)).await;
             drop(place);
         });
     }
@@ -38,6 +39,9 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut links: mpsc::Receiver<Incomi
 
 /// Serves one link.
 async fn serve(shared: Arc<Shared>, link: Incoming) {
+    if shared.halts.has_begun() {
+        return;
+    }
     let (peer, lane) = (link.peer, link.lane);
     let room = || Arc::new(Semaphore::new(LINKS_PER_PEER));
     let room = Arc::clone(&shared.links.entry((peer, lane)).or_insert_with(room));

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Faults;
+use crate::halt::Halts;
 use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::policy::Policies;
@@ -69,6 +70,9 @@ pub(crate) struct Shared {
     pub(crate) now: Now,
     pub(crate) trust: Trust,
     pub(crate) stop: CancellationToken,
+    pub(crate) halts: Halts,
+    /// Number of this run of the node.
+    pub(crate) instance: u64,
     pub(crate) peers: DashMap<Domain, Arc<Peer>>,
     /// Places for the links of one key; a lane does not take those of another.
     pub(crate) links: DashMap<(PublicKey, Lane), Arc<Semaphore>>,
@@ -114,6 +118,9 @@ impl Shared {
         domain: &Domain,
         lane: Lane,
     ) -> Result<Box<dyn Link>, FederationError> {
+        if self.halts.has_begun() {
+            return Err(FederationError::Halted);
+        }
         self.settings.policies.outgoing.check(domain)?;
         let (key, addresses) = self.trust.route(domain).await?;
         Ok(self.transport.open(key, addresses, lane).await?)
@@ -126,10 +133,13 @@ impl Shared {
         (origin, audience): (&str, &str),
         key: &PublicKey,
         document: Option<SignedDocument>,
+        instance: u64,
     ) -> Result<Domain, FederationError> {
         let origin = self.origin(origin, audience)?;
         self.admit(&origin, key, document).await?;
-        if self.peer(&origin).may_ask() {
+        let peer = self.peer(&origin);
+        self.only_one(&origin, &peer, instance).await?;
+        if peer.may_ask() {
             return Ok(origin);
         }
         let reason = "too many requests; later".to_owned();

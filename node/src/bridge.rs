@@ -10,7 +10,7 @@ use federation::{
     Begin, Content, Domain, Federation, FederationError, Parts, Rules, Settings, WeakFederation,
 };
 use proto::federation::{
-    Event, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument, request,
+    Event, Mark, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument, request,
 };
 use services::Services;
 use services::environment::Clock;
@@ -45,6 +45,7 @@ pub async fn federate(
         now: Arc::new(move || clock.now_ms()),
         fetch,
         stop,
+        instance: services.new_instance(),
     })
     .await?;
     services.federate(Arc::new(Others(federation.downgrade())));
@@ -83,9 +84,21 @@ impl Rules for RulesOf {
         destination: &Domain,
         seq: u64,
         refusals: Vec<Refusal>,
+        receipt: Option<Mark>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let destination = destination.clone();
-        Box::pin(async move { self.0.events_acknowledged(&destination, seq, refusals).await })
+        Box::pin(
+            async move { self.0.events_acknowledged(&destination, seq, refusals, receipt).await },
+        )
+    }
+
+    fn went_back(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.0.take_epoch())
+    }
+
+    fn ready_for(&self, destination: &Domain) -> BoxFuture<'_, Result<(), String>> {
+        let destination = destination.clone();
+        Box::pin(async move { self.0.ready_for(&destination).await })
     }
 
     fn answer(&self, origin: &Domain, request: request::Body) -> BoxFuture<'_, Response> {

@@ -266,11 +266,15 @@ impl Operation {
                 let last = identity::federated_as(&services.store().view())?;
                 Ok(json!({ "domain": last.map(|last| last.domain) }))
             }
-            Self::Health => Ok(json!({
-                "api": node.api,
-                "damaged": services.store().damaged(),
-                "damaged_files": services.damaged_content(),
-            })),
+            Self::Health => {
+                let halt = node.federation.as_ref().and_then(Federation::halt);
+                Ok(json!({
+                    "api": node.api,
+                    "damaged": services.store().damaged(),
+                    "damaged_files": services.damaged_content(),
+                    "federation_stopped": halt.map(|halt| halt.to_string()),
+                }))
+            }
             Self::Counters => Ok(json!({
                 "commits": services.store().commits(),
                 "connections": services.hub().len(),

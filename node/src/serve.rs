@@ -1,11 +1,12 @@
 //! Running the node.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use ::federation::Domain;
+use ::federation::{Domain, Federation, Halt};
 use anyhow::Context as _;
 use client_api::{Certificate, Gateway, GatewayLimits, RestOptions, Tls};
 use hyper_util::service::TowerToHyperService;
@@ -90,7 +91,40 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
     let outcome = runtime.block_on(serve(start, store.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
-    outcome.map(|()| ExitCode::SUCCESS)
+    match outcome? {
+        End::Stopped => Ok(ExitCode::SUCCESS),
+        End::Again => Err(start_again()),
+    }
+}
+
+/// How serving ended.
+enum End {
+    Stopped,
+    /// The data has a new epoch, which counts when it is opened again.
+    Again,
+}
+
+/// Becomes this program again, under the same process ID; returns why it cannot.
+fn start_again() -> anyhow::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "entente".into());
+    // That is done once.
+    let arguments = arguments.filter(|argument| argument != "--new-identity");
+    let error = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
+    anyhow::Error::from(error).context(
+        "the data went back in time and has a new epoch, which counts from the next start on; the \
+         program cannot start itself again",
+    )
+}
+
+/// Waits until the data has a new epoch; for ever if this node does not federate or stops to.
+async fn has_new_epoch(federation: Option<&Federation>) {
+    if let Some(federation) = federation
+        && let Halt::NewEpoch { .. } = federation.halted().await
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// What a node starts with.
@@ -184,7 +218,7 @@ fn assumed_url(config: &Config, address: SocketAddr) -> String {
     }
 }
 
-async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
+async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     let Start {
         folder,
         data,
@@ -286,8 +320,17 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
     if let Err(error) = announce(folder, config, addresses, federation.as_ref(), first, printer) {
         tracing::warn!(error = format!("{error:#}"), "nobody is told that the node serves");
     }
-    asked_to_stop.await?;
-    tracing::info!("stopping");
+    let end = tokio::select! {
+        asked = asked_to_stop => {
+            asked?;
+            tracing::info!("stopping");
+            End::Stopped
+        }
+        () = has_new_epoch(federation.as_ref()) => {
+            tracing::warn!("starting again with a new epoch");
+            End::Again
+        }
+    };
     stop.cancel();
     let drained = async {
         let _ = running.await;
@@ -297,7 +340,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
-    Ok(())
+    Ok(end)
 }
 
 /// Where the node reaches its own API.

@@ -6,6 +6,7 @@ use testnet::{Result, simulation};
 
 /// Seeds played here, and their length.
 const SEEDS: u64 = 200;
+const COPIES: u64 = 60;
 const STEPS: usize = 60;
 const NODES: usize = 5;
 
@@ -26,6 +27,14 @@ fn organisations_agree_in_the_end() {
             });
         }
     });
+}
+
+#[test]
+fn an_older_copy_of_a_node_loses_nothing_that_others_have() {
+    for seed in 1..=COPIES {
+        let played = simulation::play_copies(seed, STEPS, NODES, false);
+        assert!(played.is_ok(), "seed {seed}, {STEPS} steps: {played:?}");
+    }
 }
 
 #[test]

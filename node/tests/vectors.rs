@@ -57,6 +57,7 @@ fn batch() -> BatchPayload {
             body: listed.encode_to_vec().into(),
             time_ms: 1_700_000_000_000,
         }],
+        mark: None,
     }
 }
 

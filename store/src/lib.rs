@@ -7,7 +7,7 @@
 pub mod backup;
 mod committer;
 pub mod engine;
-mod epoch;
+pub mod epoch;
 mod error;
 pub mod fault;
 pub mod group_log;
@@ -30,7 +30,7 @@ mod waiting;
 pub use engine::Direction;
 pub use error::StoreError;
 pub use layered::Read;
-pub use message_log::{Append, Appended};
+pub use message_log::{Append, Appended, PutBack};
 pub use store::{Options, Store};
 pub use table::Table;
 pub use transaction::{Savepoint, Tx};

@@ -60,6 +60,19 @@ pub struct Appended {
     pub awaited: bool,
 }
 
+/// What became of a message that was to be put back.
+#[derive(Debug, Clone)]
+pub enum PutBack {
+    /// It has the seq again that it had.
+    Done(Appended),
+    /// It was never lost.
+    Here,
+    /// Another message has its seq, or its neighbours leave it no time.
+    NoPlace,
+    /// Its seq is none that was left out.
+    Nowhere,
+}
+
 /// What the committer remembers of the end of a conversation.
 struct Tail {
     /// Identity of the conversation.
@@ -214,16 +227,17 @@ impl Tx<'_> {
         Ok(Appended { conversation: number, seq, send_time, message, repeated, first, awaited })
     }
 
-    /// Puts a message back that a restore has lost, under the seq it had; `None` if that seq is not
-    /// one of those that were left out because of restores, or is taken.
+    /// Puts a message back that a restore has lost, under the seq it had, if that is one of those
+    /// that were left out because of restores.
     ///
-    /// A seq behind them is, if it is not too far away: more was lost than was left out.
+    /// A seq behind them is, if it is not too far away: more was lost than was left out. Its send
+    /// time is moved between those of its neighbours.
     pub fn put_back(
         &mut self,
         append: Append,
         seq: i64,
         send_time: i64,
-    ) -> Result<Option<Appended>, StoreError> {
+    ) -> Result<PutBack, StoreError> {
         self.tails.make_room();
         let conversation = append.conversation.clone();
         if !self.tails.tails.contains_key(&conversation) {
@@ -241,17 +255,27 @@ impl Tx<'_> {
             // A client that was not answered has sent it again.
             for seq in tail.recent.like([fingerprint(repeat); 2]) {
                 if self.same_message(head.number, seq, repeat)?.is_some() {
-                    return Ok(None);
+                    return Ok(PutBack::Here);
                 }
+            }
+            if self.same_message(head.number, seq, repeat)?.is_some() {
+                return Ok(PutBack::Here);
             }
         }
         if (newest + 1..newest + MOST_LOST).contains(&seq) {
             skip(&mut head, newest, seq - newest);
         }
         let key = (head.number, seq.cast_unsigned());
+        if MESSAGES.contains(self, key)? {
+            return Ok(PutBack::NoPlace);
+        }
         let left_out = head.gaps.iter().any(|gap| (gap.after + 1..=gap.until).contains(&seq));
-        if !left_out || MESSAGES.contains(self, key)? {
-            return Ok(None);
+        if !left_out {
+            return Ok(PutBack::Nowhere);
+        }
+        let (before, behind) = self.neighbours(head.number, key.1)?;
+        if before + 1 >= behind {
+            return Ok(PutBack::NoPlace);
         }
         // Nothing was before the first gap, so clients were told to look behind it.
         let begin = head.gaps.first().filter(|gap| gap.after == 0).map_or(0, |gap| gap.until + 1);
@@ -260,15 +284,23 @@ impl Tx<'_> {
         }
         CONVERSATION_HEADS.put(self, &conversation, &head);
         self.forget_tail(&conversation);
-        let before = (head.number, key.1.saturating_sub(1));
-        let mut rows = MESSAGES.range(self, (head.number, 0_u64), before, Direction::Descending);
-        let before = rows.next().transpose()?.map_or(0, |(_, before)| before.send_time);
-        drop(rows);
-        let send_time = send_time.max(before + 1);
+        let send_time = send_time.clamp(before + 1, behind - 1);
         let message = self.put_message(head.number, seq, send_time, append.message);
         self.appended_to.push(conversation);
         let (conversation, repeated) = (head.number, false);
-        Ok(Some(Appended { conversation, seq, send_time, message, repeated, first, awaited }))
+        let put = Appended { conversation, seq, send_time, message, repeated, first, awaited };
+        Ok(PutBack::Done(put))
+    }
+
+    /// Send times of the messages before and behind a free seq.
+    fn neighbours(&self, number: u64, seq: u64) -> Result<(i64, i64), StoreError> {
+        let (first, last) = ((number, 0_u64), (number, seq.saturating_sub(1)));
+        let mut before = MESSAGES.range(self, first, last, Direction::Descending);
+        let before = before.next().transpose()?.map_or(0, |(_, before)| before.send_time);
+        let (first, last) = ((number, seq.saturating_add(1)), (number, u64::MAX));
+        let mut behind = MESSAGES.range(self, first, last, Direction::Ascending);
+        let behind = behind.next().transpose()?.map_or(i64::MAX, |(_, behind)| behind.send_time);
+        Ok((before, behind))
     }
 
     /// Appends a message with a seq and a send time that its home node gave; `repeated` says that the

@@ -1,7 +1,7 @@
 //! Values of the tables. Field numbers are part of the stored format: never reuse one.
 
 use prost::Message;
-use proto::federation::SignedMandate;
+use proto::federation::{Mark, SignedMandate};
 
 /// An entry that only has to exist.
 #[derive(Clone, PartialEq, Message)]
@@ -31,6 +31,13 @@ pub struct Meta {
     /// messages with them that are newer than the backup.
     #[prost(int64, tag = "4")]
     pub skipped: i64,
+    /// Epochs that the streams of this node had before, oldest first.
+    #[prost(uint64, repeated, tag = "5")]
+    pub past: Vec<u64>,
+    /// Unix milliseconds at which the node has begun the present epoch by itself, because its data went
+    /// back in time; 0: it has not.
+    #[prost(int64, tag = "6")]
+    pub taken: i64,
 }
 
 /// A token the node has issued.
@@ -577,6 +584,9 @@ pub struct Queued {
     /// Seq of that message.
     #[prost(int64, tag = "5")]
     pub seq: i64,
+    /// Tells it, and all before it in the stream, from others; 0: not known.
+    #[prost(fixed64, tag = "6")]
+    pub mark: u64,
 }
 
 /// Where the stream of events to another node stands.
@@ -588,6 +598,15 @@ pub struct OutboxHead {
     /// Seq up to which the other node has them; those are no longer kept.
     #[prost(uint64, tag = "2")]
     pub acknowledged: u64,
+    /// Mark of the newest event.
+    #[prost(fixed64, tag = "3")]
+    pub mark: u64,
+    /// Mark of the last one that is no longer kept.
+    #[prost(fixed64, tag = "4")]
+    pub acknowledged_mark: u64,
+    /// With what the other node has acknowledged it.
+    #[prost(message, optional, tag = "5")]
+    pub receipt: Option<Mark>,
 }
 
 /// As whom this node has federated last.
@@ -610,6 +629,9 @@ pub struct Cursor {
     /// Seq of the last event that was applied, refused or put aside.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
+    /// The newest mark that came with one of them.
+    #[prost(message, optional, tag = "3")]
+    pub mark: Option<Mark>,
 }
 
 /// An event of another node that could not be applied.
@@ -740,6 +762,12 @@ pub struct GroupHome {
     /// How the group came from the home in its ID to the one it has.
     #[prost(message, repeated, tag = "5")]
     pub warrants: Vec<SignedMandate>,
+    /// Users of whom the next epoch says again whether they are members.
+    #[prost(string, repeated, tag = "6")]
+    pub members_again: Vec<String>,
+    /// The next epoch says the info again.
+    #[prost(bool, tag = "7")]
+    pub info_again: bool,
 }
 
 /// A message to a group of another node until it comes back in the log.

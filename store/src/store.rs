@@ -269,7 +269,7 @@ fn prepare(shared: &Shared, options: &Options) -> Result<([u8; 16], i64), StoreE
         });
     }
     let salt = options.salt.to_vec();
-    let meta = Meta { schema: schema::VERSION, epoch: 1, salt, skipped: 0 };
+    let meta = Meta { schema: schema::VERSION, epoch: 1, salt, ..Meta::default() };
     let mut changes = Batch::new();
     let mut tails = Tails::new(0, 0, 0);
     let mut tx = Tx::new(&shared.engine, options.salt, &mut changes, &mut tails);

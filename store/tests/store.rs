@@ -297,14 +297,15 @@ fn with_meta(meta: &Meta) -> MemoryEngine {
 #[test]
 fn data_that_is_not_ours_is_refused() {
     let open = |engine| Store::open(Box::new(engine), Options::default());
-    let newer = Meta { schema: schema::VERSION + 1, epoch: 1, salt: vec![0; 16], skipped: 0 };
+    let newer =
+        Meta { schema: schema::VERSION + 1, epoch: 1, salt: vec![0; 16], ..Meta::default() };
     match open(with_meta(&newer)) {
         Err(StoreError::NewerSchema { found, known }) => {
             assert_eq!((found, known), (schema::VERSION + 1, schema::VERSION));
         }
         other => panic!("{:?}", other.err()),
     }
-    let no_salt = Meta { schema: schema::VERSION, epoch: 1, salt: vec![0; 3], skipped: 0 };
+    let no_salt = Meta { schema: schema::VERSION, epoch: 1, salt: vec![0; 3], ..Meta::default() };
     let outcome = open(with_meta(&no_salt));
     assert!(matches!(outcome, Err(StoreError::Damaged { table: "META", .. })));
 
@@ -323,7 +324,10 @@ fn the_first_salt_stays() {
         let view = store.view();
         assert_eq!(store::Read::salt(&view), [1; 16]);
         let meta = schema::META.get(&view, 0).unwrap().unwrap();
-        assert_eq!(meta, Meta { schema: schema::VERSION, epoch: 1, salt: vec![1; 16], skipped: 0 });
+        assert_eq!(
+            meta,
+            Meta { schema: schema::VERSION, epoch: 1, salt: vec![1; 16], ..Meta::default() }
+        );
         let seen =
             store.transact_blocking(|tx| Ok::<_, StoreError>(store::Read::salt(&*tx))).unwrap();
         assert_eq!(seen, [1; 16]);

@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SECRET_VARIABLE: &str = "ENTENTE_AUTH_SECRET";
 
 /// How a node is started as a program.
+#[derive(Clone)]
 pub struct ProcessBuilder {
     program: PathBuf,
     variables: Vec<(String, String)>,
@@ -170,6 +171,36 @@ impl Process {
         self.folder.path().join("data")
     }
 
+    /// Copies its data folder; the node must not run.
+    pub fn copy_data(&self, to: &Path) -> Result {
+        copy_folder(&self.data(), to)
+    }
+
+    /// Puts another folder in place of its data; the node must not run.
+    pub fn put_data(&self, from: &Path) -> Result {
+        std::fs::remove_dir_all(self.data())?;
+        copy_folder(from, &self.data())
+    }
+
+    /// A node that does not run yet over a copy of this one's data, at other ports. The words in
+    /// `instead` take the place of arguments.
+    pub fn copied(&self, instead: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        copy_folder(&self.data(), &folder.path().join("data"))?;
+        let mut builder = self.builder.clone();
+        for argument in &mut builder.arguments {
+            if let Some((_, new)) = instead.iter().find(|(old, _)| old == argument) {
+                *argument = (*new).to_owned();
+            }
+        }
+        Ok(Self { builder, api: free_port()?, ws: free_port()?, folder, child: None })
+    }
+
+    /// Keeps what it says in a file from the next start on.
+    pub fn set_log(&mut self) {
+        self.builder.log = true;
+    }
+
     /// A folder beside the data, removed at the end.
     pub fn scratch(&self) -> &Path {
         self.folder.path()
@@ -248,6 +279,20 @@ pub fn free_port() -> Result<u16> {
         }
     }
     bail!("no port is free");
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 async fn tcp_open(address: SocketAddr) -> bool {

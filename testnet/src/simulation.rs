@@ -8,6 +8,7 @@
 //! find nothing, and nothing may be left in an outbox or in quarantine.
 
 mod checks;
+mod copies;
 mod organisation;
 mod sight;
 mod work;
@@ -41,6 +42,9 @@ pub struct Options {
     /// Organisations.
     #[arg(long, value_name = "N", default_value_t = 5)]
     nodes: usize,
+    /// Put an older copy of a node's data back, or run a copy beside it, in each seed.
+    #[arg(long)]
+    copies: bool,
     /// Print every action.
     #[arg(long)]
     trace: bool,
@@ -65,6 +69,7 @@ pub fn run(options: &Options) -> Result<bool> {
                     if seed >= end {
                         return;
                     }
+                    let play = if options.copies { play_copies } else { play };
                     match play(seed, options.steps, options.nodes, options.trace) {
                         Ok(acknowledged) => {
                             messages.fetch_add(acknowledged as u64, Ordering::Relaxed);
@@ -98,11 +103,23 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(failures.is_empty())
 }
 
+/// Plays one seed in which an older copy of a node's data is put back, or runs beside it; returns how
+/// many messages were acknowledged and found.
+pub fn play_copies(seed: u64, steps: usize, nodes: usize, trace: bool) -> Result<usize> {
+    paused()?.block_on(async {
+        let mut world = World::start(seed, nodes, trace).await?;
+        world.play_copies(steps).await?;
+        Ok(world.acknowledged())
+    })
+}
+
+fn paused() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?)
+}
+
 /// Plays one seed; returns how many messages were acknowledged.
 pub fn play(seed: u64, steps: usize, nodes: usize, trace: bool) -> Result<usize> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
-    runtime.block_on(async {
+    paused()?.block_on(async {
         let mut world = World::start(seed, nodes, trace).await?;
         for _ in 0..steps {
             world.step().await?;

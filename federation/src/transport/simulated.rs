@@ -43,6 +43,11 @@ impl Network {
         Endpoint { network: self.clone(), key }
     }
 
+    /// A node beside the one with the same key, which others do not reach.
+    pub fn join_beside(&self, key: PublicKey) -> Endpoint {
+        Endpoint { network: self.clone(), key }
+    }
+
     /// Takes a node out, and all its links down.
     pub fn leave(&self, key: &PublicKey) {
         let mut state = self.state.lock();

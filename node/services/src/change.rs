@@ -7,7 +7,7 @@ use proto::qualified::is_remote;
 use proto::sdkws::MsgData;
 use store::record::{Conversation, Present};
 use store::version_log::{Change as What, List};
-use store::{Append, Appended, StoreError, Tx, schema};
+use store::{Append, Appended, PutBack, StoreError, Tx, schema};
 
 use crate::access::Caller;
 use crate::conversation_id::{self, NOTIFICATION, SINGLE};
@@ -279,13 +279,16 @@ impl<'tx> Change<'_, 'tx> {
         Ok(appended)
     }
 
-    /// Stores a message under the seq that it had before this node was restored; false: that seq is
-    /// none that was lost.
+    /// Stores a message under the seq that it had before this node was restored, or at the end if
+    /// another one has that seq; false: it is here, or that seq is none that was lost.
     pub(crate) fn put_back(&mut self, message: &MsgData, seq: i64) -> Result<bool> {
         let append = self.record_of(message, true);
         let conversation = append.conversation.clone();
-        let put_back = self.tx.put_back(append, seq, message.send_time)?;
-        let Some(put_back) = put_back else { return Ok(false) };
+        let put_back = match self.tx.put_back(append, seq, message.send_time)? {
+            PutBack::Done(put_back) => put_back,
+            PutBack::Here | PutBack::Nowhere => return Ok(false),
+            PutBack::NoPlace => return Ok(!self.append(message, true)?.repeated),
+        };
         if put_back.first {
             self.begin_conversation(message, &conversation)?;
         }

@@ -8,6 +8,7 @@ mod account;
 mod applications;
 mod catch_up;
 mod chat;
+mod epoch;
 mod expiry;
 mod friend;
 mod group;
@@ -28,6 +29,7 @@ mod replica;
 mod request;
 mod signature;
 mod succession;
+mod unsent;
 mod verdict;
 mod waiting;
 
@@ -39,8 +41,8 @@ use futures_util::TryFutureExt as _;
 use futures_util::future::try_join_all;
 use prost::Message;
 use proto::federation::{
-    Event, EventKind, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument,
-    request as asked,
+    Event, EventKind, Mark, MediaAnswer, MediaRequest, Refusal, Response, Signature,
+    SignedDocument, request as asked,
 };
 use proto::qualified::{BadId, Domain, home_of, is_remote, localise, qualify, typed};
 use proto::sdkws::MsgData;
@@ -403,6 +405,7 @@ impl Services {
         destination: &Domain,
         seq: u64,
         refusals: Vec<Refusal>,
+        receipt: Option<Mark>,
     ) -> std::result::Result<(), StoreError> {
         let (name, destination) = (destination.to_string(), destination.clone());
         let caller = Caller::other_node(&name);
@@ -422,7 +425,7 @@ impl Services {
                 }
             }
             group_send::answered(change.tx, change.services, &name, seq, &refusals);
-            Ok(change.tx.acknowledge(&name, seq)?)
+            Ok(change.tx.acknowledge(&name, seq, receipt)?)
         });
         done.await.map_err(as_of_the_store)
     }

@@ -262,7 +262,10 @@ pub(crate) fn run_one(
             let line = |peer: &Value| {
                 let (domain, state) = (text(peer, "domain"), text(peer, "state"));
                 let (queued, delivered) = (&peer["queued"], &peer["delivered"]);
-                let error = text(peer, "last_error");
+                let mut error = text(peer, "last_error");
+                if peer["doubled"] == true {
+                    error = format!("it runs twice: one instance is refused. {error}");
+                }
                 format!("{domain}\t{state}\t{queued} queued\t{delivered} delivered\t{error}")
             };
             list(data, page, printer, "peers", |part| Operation::FederationPeers { part }, line)?;

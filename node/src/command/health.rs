@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::new(&data.folder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (api, damaged, files) = runtime.block_on(async {
+    let (api, damaged, files, stopped) = runtime.block_on(async {
         let mut told = Told { progress: None, output: &mut std::io::sink() };
         let socket = folder.control_socket();
         let asked = control::ask(&socket, &Operation::Health, &mut told);
@@ -40,15 +40,26 @@ pub(crate) fn run(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
             .build()?;
         let answered = client.get(&api).send().await;
         answered.with_context(|| format!("the REST API at {api} does not answer"))?;
-        anyhow::Ok((api, damaged, files))
+        let stopped = answer["federation_stopped"].as_str().map(str::to_owned);
+        anyhow::Ok((api, damaged, files, stopped))
     })?;
-    let result = json!({ "healthy": true, "api": api, "damaged": damaged, "damaged_files": files });
-    printer.print(&result, || match (damaged, files) {
-        (0, 0) => format!("The REST API at {api} answers."),
-        _ => format!(
-            "The REST API at {api} answers. The disk has damaged {damaged} stored values and \
-             {files} uploaded files; `entente verify` names them."
-        ),
+    let result = json!({
+        "healthy": true,
+        "api": api,
+        "damaged": damaged,
+        "damaged_files": files,
+        "federation_stopped": stopped,
+    });
+    printer.print(&result, || {
+        let mut lines = vec![format!("The REST API at {api} answers.")];
+        if (damaged, files) != (0, 0) {
+            lines.push(format!(
+                "The disk has damaged {damaged} stored values and {files} uploaded files; \
+                 `entente verify` names them."
+            ));
+        }
+        lines.extend(stopped.iter().map(|why| format!("It deals with no other node: {why}.")));
+        lines.join("\n")
     })?;
     // What is not damaged is served: whoever restarts what is not healthy must not.
     Ok(ExitCode::SUCCESS)

@@ -89,6 +89,7 @@ impl Mallory {
             audience: "alpha.example".into(),
             document: None,
             body: Some(body),
+            ..Request::default()
         };
         frames.send(Bytes::from(request.encode_to_vec())).await?;
         let answer = tokio::time::timeout(PATIENCE, frames.next()).await?;
@@ -111,6 +112,7 @@ pub(super) fn hello(origin: &str, audience: &str) -> Hello {
         epoch: EPOCH,
         acknowledged: 0,
         document: None,
+        ..Hello::default()
     }
 }
 
@@ -122,6 +124,7 @@ fn payload(first_seq: u64, events: Vec<Event>) -> BatchPayload {
         first_seq,
         time_ms: 1,
         events,
+        mark: None,
     }
 }
 

@@ -86,6 +86,7 @@ impl Log {
             first_seq: self.seq,
             time_ms: 1,
             events: vec![event],
+            mark: None,
         };
         say(&mut self.frames, frame::Body::Batch(mallory.batch(&payload))).await?;
         match hear(&mut self.frames).await? {

@@ -4,6 +4,7 @@ mod chat;
 mod friend;
 mod group;
 mod hostile;
+mod hostile_copies;
 mod hostile_home;
 mod media;
 mod policy;

@@ -43,6 +43,7 @@ fn batch(first_seq: u64) -> BatchPayload {
         first_seq,
         time_ms: 1,
         events: vec![event(EventKind::EventProfile, &body)],
+        mark: None,
     }
 }
 

@@ -124,6 +124,7 @@ impl Peer {
             epoch: EPOCH,
             acknowledged: 0,
             document: None,
+            ..Hello::default()
         }
     }
 
@@ -159,6 +160,7 @@ impl Peer {
             first_seq,
             time_ms: 1,
             events,
+            mark: None,
         }
     }
 
@@ -240,7 +242,7 @@ impl Peer {
     }
 
     pub(super) fn request(&self, body: Option<request::Body>) -> Request {
-        Request { origin: OWN.into(), audience: self.domain(), document: None, body }
+        Request { origin: OWN.into(), audience: self.domain(), body, ..Request::default() }
     }
 
     pub(super) async fn ask(&self, body: request::Body) -> Result<Response> {
@@ -319,7 +321,7 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, asked: Asked) {
                         version: 1,
                         epoch: hello.epoch,
                         seq: hello.acknowledged,
-                        document: None,
+                        ..Welcome::default()
                     };
                     if say(&mut frames, frame::Body::Welcome(welcome)).await.is_err() {
                         return;
@@ -327,7 +329,7 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, asked: Asked) {
                     while let Ok(frame::Body::Batch(batch)) = hear(&mut frames).await {
                         let Ok(payload) = BatchPayload::decode(batch.payload) else { return };
                         let seq = payload.first_seq + payload.events.len() as u64 - 1;
-                        let ack = Ack { seq, refusals: Vec::new() };
+                        let ack = Ack { seq, ..Ack::default() };
                         if say(&mut frames, frame::Body::Ack(ack)).await.is_err() {
                             return;
                         }

@@ -299,6 +299,7 @@ impl Mallory {
             first_seq,
             time_ms: 1,
             events: requests.collect(),
+            mark: None,
         };
         let payload = payload.encode_to_vec();
         let signature = Some(signer.sign(Use::Batch, &payload));
@@ -337,6 +338,7 @@ impl Hostile {
             epoch: EPOCH,
             acknowledged: 0,
             document: None,
+            ..Hello::default()
         };
         frames.send(encoded(frame::Body::Hello(hello))).await?;
         let answer = frames.next().await.context("the link ended")??;
@@ -433,8 +435,8 @@ impl Hostile {
         let request = Request {
             origin: self.mallory.domain.clone(),
             audience: self.target()?.domain.clone(),
-            document: None,
             body: Some(body),
+            ..Request::default()
         };
         frames.send(Bytes::from(request.encode_to_vec())).await?;
         frames.next().await;

@@ -8,7 +8,7 @@ use entente::bridge;
 use federation::identity::Identity;
 use federation::policy::Policies;
 use federation::transport::simulated::Network;
-use federation::{Budget, Domain, Federation, PublicKey, Timing, trust};
+use federation::{Budget, Domain, Federation, Halt, PublicKey, Timing, trust};
 use proto::sdkws::UserInfo;
 use proto::user::UserRegisterReq;
 use services::environment::{Clock, Environment, Random as Randomness};
@@ -82,9 +82,61 @@ pub(super) struct Organisation {
     random: Arc<Seeded>,
     network: Network,
     running: Option<Running>,
+    /// It is a copy of a node that runs, under the same keys.
+    beside: bool,
 }
 
+/// What a node had stored at some time.
+pub(super) struct Stored(Batch);
+
 impl Organisation {
+    /// What it has stored.
+    pub(super) fn stored(&self) -> Result<Stored> {
+        use std::ops::Bound::Unbounded;
+        let rows = self.engine.scan((Unbounded, Unbounded), Direction::Ascending);
+        let rows = rows.map(|row| row.map(|(key, value)| (key.to_vec(), Some(value))));
+        Ok(Stored(rows.collect::<std::result::Result<_, _>>()?))
+    }
+
+    /// Puts in place of what it has stored what it had at another time; it must not run.
+    pub(super) fn put(&mut self, stored: &Stored) -> Result {
+        self.engine = Arc::default();
+        self.engine.apply(&stored.0)?;
+        Ok(())
+    }
+
+    /// A copy of it, which does not run yet.
+    pub(super) fn copied(&self, stored: &Stored) -> Result<Self> {
+        let mut copy = Self {
+            domain: self.domain.clone(),
+            key: self.key,
+            identity: self.identity.clone(),
+            engine: Arc::default(),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            network: self.network.clone(),
+            running: None,
+            beside: true,
+        };
+        copy.put(stored)?;
+        Ok(copy)
+    }
+
+    /// Why it deals with no other one any more.
+    pub(super) fn halt(&self) -> Option<Halt> {
+        self.running.as_ref().and_then(|running| running.federation.halt())
+    }
+
+    /// Starts again if its data has a new epoch, as the program does.
+    pub(super) async fn follow(&mut self) -> Result<bool> {
+        let again = matches!(self.halt(), Some(Halt::NewEpoch { .. }));
+        if again {
+            self.kill();
+            self.start().await?;
+        }
+        Ok(again)
+    }
+
     /// An organisation that does not run yet.
     pub(super) fn new(index: usize, seed: u64, began: Instant, network: &Network) -> Result<Self> {
         let mut bytes = [0; 32];
@@ -100,6 +152,7 @@ impl Organisation {
             random: Arc::new(Seeded::new(seed ^ index as u64)),
             network: network.clone(),
             running: None,
+            beside: false,
         })
     }
 
@@ -125,7 +178,11 @@ impl Organisation {
         services.seed_admins().await?;
         services.resume().await?;
         let (links, incoming) = mpsc::channel(WAITING_LINKS);
-        let endpoint = self.network.join(self.key, links);
+        let endpoint = if self.beside {
+            self.network.join_beside(self.key)
+        } else {
+            self.network.join(self.key, links)
+        };
         let stop = CancellationToken::new();
         let settings = federation::Settings {
             domain: self.domain.clone(),
@@ -147,7 +204,9 @@ impl Organisation {
     /// Ends the node at once; what was durable stays.
     pub(super) fn kill(&mut self) {
         if let Some(running) = self.running.take() {
-            self.network.leave(&self.key);
+            if !self.beside {
+                self.network.leave(&self.key);
+            }
             running.stop.cancel();
             running.store.close();
         }

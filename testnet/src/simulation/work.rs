@@ -23,13 +23,13 @@ use crate::random::Random;
 /// Users of each organisation.
 const USERS: usize = 2;
 /// Longest pause after an action, in milliseconds.
-const PAUSE_MS: usize = 400;
+pub(super) const PAUSE_MS: usize = 400;
 /// Actions after one of which somebody looks at the own lists.
 const LOOK_ONCE_IN: usize = 4;
 /// Farthest that a clock is off, in milliseconds.
-const SKEW_MS: usize = 4_000;
+pub(super) const SKEW_MS: usize = 4_000;
 /// Time that everything gets to arrive when all links are whole again.
-const SETTLES: Duration = Duration::from_secs(1_800);
+pub(super) const SETTLES: Duration = Duration::from_secs(1_800);
 
 /// A user: the organisation and the number within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +79,7 @@ pub(super) struct Sent {
 
 pub(super) struct World {
     pub(super) nodes: Vec<Organisation>,
-    network: Network,
+    pub(super) network: Network,
     pub(super) random: Random,
     trace: bool,
     /// Messages of chats of two, by sender and receiver, in the order of sending.
@@ -240,7 +240,7 @@ impl World {
         sent
     }
 
-    async fn chat(&mut self) {
+    pub(super) async fn chat(&mut self) {
         let mut sends: Vec<(User, User, Vec<MsgData>)> = Vec::new();
         for _ in 0..=self.random.below(3) {
             let (from, to) = self.any_pair();
@@ -428,7 +428,7 @@ impl World {
         self.note(|| format!("{from:?} revokes a message to {to:?}: {}", done.is_ok()));
     }
 
-    fn break_link(&mut self) {
+    pub(super) fn break_link(&mut self) {
         let (a, b) = (self.random.below(self.nodes.len()), self.random.below(self.nodes.len()));
         if a == b {
             return;
@@ -442,7 +442,7 @@ impl World {
         self.note(|| format!("the link of {a} and {b} changes"));
     }
 
-    async fn restart(&mut self) -> Result {
+    pub(super) async fn restart(&mut self) -> Result {
         let at = self.random.below(self.nodes.len());
         if self.nodes[at].is_running() {
             self.note(|| format!("node {at} ends"));

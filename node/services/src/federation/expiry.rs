@@ -105,7 +105,8 @@ impl Services {
                 }
                 // Its place in the stream stays.
                 let kind = EventKind::EventNothing as u32;
-                let nothing = Queued { kind, time: queued.time, ..Queued::default() };
+                let (time, mark) = (queued.time, queued.mark);
+                let nothing = Queued { kind, time, mark, ..Queued::default() };
                 schema::OUTBOX.put(change.tx, key, &nothing);
             }
             Ok(old.len())

@@ -11,8 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prost::Message as _;
 use proto::federation::{
-    Chat, ChatEnd, Chats, ChatsRequest, FriendListed, PastChats, PastChatsRequest, request,
-    response,
+    Chat, ChatEnd, Chats, ChatsRequest, EventKind, FriendListed, Greeting, PastChats,
+    PastChatsRequest, request, response,
 };
 use proto::qualified::{Domain, home_of, is_remote, qualify};
 use proto::sdkws::MsgData;
@@ -65,7 +65,7 @@ impl Services {
             let services = self.clone();
             self.inner.runtime.spawn(async move {
                 let mut pause = PAUSE;
-                while let Err(error) = services.heal_once(&domain).await {
+                while let Err(error) = services.healed_once(&domain).await {
                     tracing::debug!(%domain, %error, "chats are not healed yet");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -81,7 +81,7 @@ impl Services {
             return Ok(());
         }
         let healed = tokio::time::timeout(PATIENCE, async {
-            while let Err(error) = self.heal_once(domain).await {
+            while let Err(error) = self.healed_once(domain).await {
                 tracing::debug!(%domain, %error, "chats are not healed yet");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -89,7 +89,7 @@ impl Services {
         healed.await.map_err(|_| StoreError::Engine(format!("chats with {domain} are not healed")))
     }
 
-    async fn heal_once(&self, domain: &Domain) -> Result<()> {
+    pub(super) async fn healed_once(&self, domain: &Domain) -> Result<()> {
         let lock =
             Arc::clone(self.inner.healing.under_way.lock().entry(domain.clone()).or_default());
         let _one_at_a_time = lock.lock().await;
@@ -127,14 +127,17 @@ impl Services {
 
     /// Fetches what was lost; returns how many messages came back.
     async fn heal(&self, domain: &Domain) -> Result<usize> {
+        // What it has of this node from before the restore is explained by that only until it was asked.
+        self.ask(domain, request::Body::Greeting(Greeting {})).await?;
         let (mut after, mut messages) = (String::new(), 0);
+        let unsent = self.first_unsent(domain)?;
         loop {
             let request = request::Body::Chats(ChatsRequest { after: after.clone() });
             let Some(response::Body::Chats(page)) = self.ask(domain, request).await?.body else {
                 return Err(ServiceError::Unreachable(format!("{domain} named no chats")));
             };
             for end in page.chats {
-                messages += self.heal_chat(domain, end).await?;
+                messages += self.heal_chat(domain, end, &unsent).await?;
             }
             if page.next <= after {
                 break;
@@ -147,11 +150,31 @@ impl Services {
         Ok(messages)
     }
 
-    async fn heal_chat(&self, domain: &Domain, end: ChatEnd) -> Result<usize> {
+    /// The first message of each conversation that another node may not have: its seq, by the
+    /// number of the conversation.
+    fn first_unsent(&self, domain: &Domain) -> Result<HashMap<u64, i64>> {
+        let view = self.store().view();
+        let mut first = HashMap::new();
+        for row in outbox::queued(&view, domain.as_str(), 0) {
+            let (_, queued) = row?;
+            if queued.kind == EventKind::EventChat as u32 {
+                let seq: &mut i64 = first.entry(queued.conversation).or_insert(queued.seq);
+                *seq = queued.seq.min(*seq);
+            }
+        }
+        Ok(first)
+    }
+
+    async fn heal_chat(
+        &self,
+        domain: &Domain,
+        end: ChatEnd,
+        unsent: &HashMap<u64, i64>,
+    ) -> Result<usize> {
         let Ok((user, peer)) = self.across(domain, &end.user, &end.peer) else {
             return Ok(0);
         };
-        let known = known(&self.store().view(), &conversation_id::single(&user, &peer))?;
+        let known = known(&self.store().view(), &conversation_id::single(&user, &peer), unsent)?;
         let listed =
             FriendListed { owner: end.user.clone(), friend: end.peer.clone(), listed: end.listed };
         let origin = domain.clone();
@@ -166,25 +189,36 @@ impl Services {
         if end.user_seq <= known.theirs && end.peer_seq <= known.ours {
             return Ok(0);
         }
-        let (mut after, mut messages) = (0, 0);
+        // Those of users here first: they get the places they had, and what comes behind them is
+        // later than all of them.
+        let mut messages = 0;
+        for (user_seq, peer_seq) in [(MAX_SEQ, known.ours), (known.theirs, MAX_SEQ)] {
+            let (user, peer) = (end.user.clone(), end.peer.clone());
+            let request = PastChatsRequest { user, peer, user_seq, peer_seq, after: 0 };
+            messages += self.heal_side(domain, request, known.since).await?;
+        }
+        Ok(messages)
+    }
+
+    /// Fetches what was lost of the messages of one of the two, page by page.
+    async fn heal_side(
+        &self,
+        domain: &Domain,
+        mut request: PastChatsRequest,
+        since: i64,
+    ) -> Result<usize> {
+        let mut messages = 0;
         loop {
-            let request = PastChatsRequest {
-                user: end.user.clone(),
-                peer: end.peer.clone(),
-                user_seq: known.theirs,
-                peer_seq: known.ours,
-                after,
-            };
-            let response = self.ask(domain, request::Body::PastChats(request)).await?;
+            let response = self.ask(domain, request::Body::PastChats(request.clone())).await?;
             let Some(response::Body::PastChats(past)) = response.body else {
                 return Err(ServiceError::Unreachable(format!("{domain} gave no messages")));
             };
             let (more, reached) = (past.more, past.reached);
-            messages += self.take_back(domain, past.messages, known.since).await?;
-            if !more || reached <= after {
+            messages += self.take_back(domain, past.messages, since).await?;
+            if !more || reached <= request.after {
                 return Ok(messages);
             }
-            after = reached;
+            request.after = reached;
         }
     }
 
@@ -317,14 +351,14 @@ impl Services {
 struct Known {
     /// Newest message of the user elsewhere: its seq there.
     theirs: i64,
-    /// Newest message of the backup.
+    /// Newest message that the other node need not be asked for.
     ours: i64,
     /// Nothing older of the user elsewhere is wanted, in Unix milliseconds: all that was known of it
     /// was removed here for its age.
     since: i64,
 }
 
-fn known(view: &View<'_>, conversation: &str) -> Result<Known> {
+fn known(view: &View<'_>, conversation: &str, unsent: &HashMap<u64, i64>) -> Result<Known> {
     let Some(head) = schema::CONVERSATION_HEADS.get(view, conversation)? else {
         return Ok(Known { theirs: 0, ours: 0, since: 0 });
     };
@@ -336,6 +370,8 @@ fn known(view: &View<'_>, conversation: &str) -> Result<Known> {
         Some(gap) => gap.after,
         None => message_log::newest_of(view, head.number)?.0,
     };
+    // What was written before this node knew what it had lost has the seqs of what was.
+    let ours = unsent.get(&head.number).map_or(ours, |first| ours.min(first - 1));
     let last = schema::MESSAGES.get(view, (head.number, ours.cast_unsigned()))?;
     let removed = theirs.is_none() && head.min_seq > 1;
     let since = last.filter(|_| removed).map_or(0, |last| last.send_time);

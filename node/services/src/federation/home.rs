@@ -364,6 +364,8 @@ impl Change<'_, '_> {
         if self.group_home(group_id)?.is_some() || log.is_none_or(|log| log.stream == stream) {
             return Ok(());
         }
+        let mut row = row;
+        self.take_out_unsent(group_id, &mut row)?;
         self.give_up(group_id)?;
         let domain = self.own_domain()?.to_string();
         self.put_home(group_id, &GroupHome { domain, here: false, ..row });
@@ -393,6 +395,8 @@ impl Change<'_, '_> {
             None => String::new(),
             Some(_) => own.to_string(),
         };
+        let again = row.clone();
+        let row = GroupHome { members_again: Vec::new(), info_again: false, ..row };
         self.put_home(group_id, &GroupHome { domain, here: true, opening: false, ..row });
         let chat = conversation_id::group(group_id);
         let chat_until = self.tx.leave_out(&chat, left_out)?;
@@ -406,6 +410,7 @@ impl Change<'_, '_> {
         schema::GROUP_LOGS.put(self.tx, group_id, &log);
         self.count_again(group_id)?;
         self.recall_sends(group_id)?;
+        self.say_again(group_id, &again)?;
         self.note_crossing(group_id, Crossing::Home { warrant, chat_until, notices_until });
         self.place_waiting(group_id)
     }

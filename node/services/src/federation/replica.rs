@@ -164,7 +164,7 @@ impl Change<'_, '_> {
 
     /// Entries of an epoch behind `end` are not of the log that the new home goes on with: what this
     /// node's users said in them is sent again, everything else in them is undone.
-    fn undo_after(&mut self, group_id: &str, epoch: u64, end: u64) -> Done {
+    pub(super) fn undo_after(&mut self, group_id: &str, epoch: u64, end: u64) -> Done {
         let rows = schema::GROUP_ENTRIES.range(
             self.tx,
             (group_id, epoch, end + 1),

@@ -99,6 +99,38 @@ pub async fn restored(server: &Path, nodes: usize, seed: u64) -> Result<Takeover
     Ok(done)
 }
 
+/// Puts an older copy of its data in place of that of the home of a group; an error says what was lost
+/// in the group, or in chats of two.
+pub async fn put_back(server: &Path, nodes: usize, seed: u64) -> Result<Takeovers> {
+    let mut random = Random::new(seed);
+    let mut world = World::start(server, nodes).await?;
+    let mut done = Takeovers::default();
+    world.write_for(Duration::from_millis(200 + random.below(LOAD_MS) as u64)).await;
+    world.nodes[0].kill().await?;
+    let copies = tempfile::tempdir()?;
+    let copy = copies.path().join("copy");
+    world.nodes[0].copy_data(&copy)?;
+    world.nodes[0].launch().await?;
+    world.write_for(Duration::from_millis(200 + random.below(LOAD_MS) as u64)).await;
+    // What nobody else knows of cannot be had back.
+    world.settle().await?;
+    world.nodes[0].kill().await?;
+    world.nodes[0].put_data(&copy)?;
+    world.nodes[0].launch().await?;
+    world.write_for(Duration::from_millis(200)).await;
+    world.check_all(&mut done).await?;
+    in_the_end(async || {
+        let mut report = Report::default();
+        // What was written before it noticed stands before what comes back.
+        world.check_pairs_in(false, &mut report).await?;
+        done.in_chats = report.messages;
+        Ok(())
+    })
+    .await?;
+    world.end().await?;
+    Ok(done)
+}
+
 impl World {
     /// Lets everybody write for a while.
     async fn write_for(&self, while_: Duration) {
