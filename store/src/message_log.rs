@@ -64,7 +64,7 @@ pub struct Appended {
 #[derive(Debug, Clone)]
 pub enum PutBack {
     /// It has the seq again that it had.
-    Done(Appended),
+    Done(Box<Appended>),
     /// It was never lost.
     Here,
     /// Another message has its seq, or its neighbours leave it no time.
@@ -289,7 +289,7 @@ impl Tx<'_> {
         self.appended_to.push(conversation);
         let (conversation, repeated) = (head.number, false);
         let put = Appended { conversation, seq, send_time, message, repeated, first, awaited };
-        Ok(PutBack::Done(put))
+        Ok(PutBack::Done(Box::new(put)))
     }
 
     /// Send times of the messages before and behind a free seq.
