@@ -16,18 +16,20 @@ pub(crate) const ANOTHER: &str = "the secret is not the one with which this node
 
 /// Whether another secret was noted.
 pub(crate) fn is_another(view: &View<'_>, secret: &str) -> Result<bool, StoreError> {
-    let noted = schema::COUNTERS.get(view, schema::counter::SECRET)?;
-    Ok(noted.is_some_and(|noted| noted.value != little_of(secret)))
+    Ok(noted(view)?.is_some_and(|noted| noted != little_of(secret)))
+}
+
+fn noted(view: &View<'_>) -> Result<Option<i64>, StoreError> {
+    Ok(schema::COUNTERS.get(view, schema::counter::SECRET)?.map(|noted| noted.value))
 }
 
 /// Warns of another secret, once, and notes this one.
 pub(crate) fn note(store: &Store, secret: &str) -> Result<(), StoreError> {
     let value = little_of(secret);
-    if schema::COUNTERS.get(&store.view(), schema::counter::SECRET)? == Some(Number { value }) {
-        return Ok(());
-    }
-    if is_another(&store.view(), secret)? {
-        tracing::warn!("{ANOTHER}");
+    match noted(&store.view())? {
+        Some(noted) if noted == value => return Ok(()),
+        Some(_) => tracing::warn!("{ANOTHER}"),
+        None => {}
     }
     store.transact_blocking(move |tx| {
         schema::COUNTERS.put(tx, schema::counter::SECRET, &Number { value });
