@@ -348,8 +348,9 @@ async fn own_document(
         policy: policy.into(),
     };
     let identity = identity.clone();
+    // Needed to start, and somebody may start the node to delete.
     store
-        .transact(move |tx| {
+        .transact_to_make_room(move |tx| {
             let mut peer = schema::PEERS.get(tx, domain.as_str())?.unwrap_or_default();
             let before = SignedDocument::decode(peer.document.clone()).unwrap_or_default();
             let mut sequence = 0;

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use proto::federation::{NodeKey, Signature, SignedDocument};
 use store::record::Peer;
-use store::{Store, schema};
+use store::{Store, Tx, schema};
 use tokio::time::Instant;
 
 use crate::document::{self, Verified};
@@ -257,13 +257,17 @@ pub async fn pin(
     let addresses: Vec<String> =
         addresses.iter().map(|a| peer_id::check_address(a)).collect::<Result<_, _>>()?;
     let name = domain.clone();
-    store
-        .transact(move |tx| {
-            let mut peer = schema::PEERS.get(tx, name.as_str())?.unwrap_or_default();
-            peer.pinned_keys = keys.iter().map(|key| key.to_vec()).collect();
-            peer.pinned_addresses = addresses;
-            schema::PEERS.put(tx, name.as_str(), &peer);
-            Ok(())
-        })
-        .await
+    let takes_away = keys.is_empty();
+    let change = move |tx: &mut Tx<'_>| {
+        let mut peer = schema::PEERS.get(tx, name.as_str())?.unwrap_or_default();
+        peer.pinned_keys = keys.iter().map(|key| key.to_vec()).collect();
+        peer.pinned_addresses = addresses;
+        schema::PEERS.put(tx, name.as_str(), &peer);
+        Ok(())
+    };
+    if takes_away {
+        store.transact_to_make_room(change).await
+    } else {
+        store.transact(change).await
+    }
 }

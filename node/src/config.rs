@@ -230,7 +230,7 @@ config! {
         cache_mib: u64 = 64 => Rule::Number(1, 1 << 20),
         /// Changes that are kept in memory before the index is written, in KiB; the journal has them.
         checkpoint_kib: u64 = 8_192 => Rule::Number(16, 1 << 20),
-        /// Free disk space in MiB below which nothing more is accepted.
+        /// Free disk space in MiB below which only what deletes is accepted; at least 8.
         reserve_mib: u64 = 64 => Rule::Number(0, 1 << 30),
     }
     /// Pictures, files and other objects.

@@ -116,5 +116,6 @@ pub(crate) async fn note(
     if schema::FEDERATED_AS.get(&store.view(), 0)?.as_ref() == Some(&now) {
         return Ok(());
     }
-    store.transact(move |tx| put(tx, &now)).await
+    // Needed to start, and somebody may start the node to delete.
+    store.transact_to_make_room(move |tx| put(tx, &now)).await
 }

@@ -39,6 +39,10 @@ const DRAIN: Duration = Duration::from_secs(20);
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long a connection to the gateway that did not become a session may stay.
 const HANDSHAKE_IDLE: Duration = Duration::from_secs(10);
+/// What a start writes must fit so often before a node that only reads starts again.
+const AGAIN_TIMES: u64 = 2;
+/// Time between two looks whether there is room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(2);
 /// Messages of one conversation among which a repeat is recognised.
 const DEDUPE_MESSAGES: usize = 1_000;
 
@@ -78,6 +82,7 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
     }
     let store = open_store(&folder, &config, Access::Change)?;
     if given.new_identity {
+        store.must_have_room(0)?;
         identity::renew(&folder, &mut config, &store)?;
     }
     identity::check(&folder, &config, &store)?;
@@ -93,7 +98,14 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
     store.close();
     match outcome? {
         End::Stopped => Ok(ExitCode::SUCCESS),
-        End::Again => Err(start_again()),
+        End::NewEpoch => Err(start_again().context(
+            "the data went back in time and has a new epoch, which counts from the next start on; \
+             the program cannot start itself again",
+        )),
+        End::RoomAgain => Err(start_again().context(
+            "there is room again, and the data can be changed from the next start on; the program \
+             cannot start itself again",
+        )),
     }
 }
 
@@ -101,7 +113,9 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
 enum End {
     Stopped,
     /// The data has a new epoch, which counts when it is opened again.
-    Again,
+    NewEpoch,
+    /// The data could only be read for want of space, and there is space now.
+    RoomAgain,
 }
 
 /// Becomes this program again, under the same process ID; returns why it cannot.
@@ -110,11 +124,7 @@ fn start_again() -> anyhow::Error {
     let name = arguments.next().unwrap_or_else(|| "entente".into());
     // That is done once.
     let arguments = arguments.filter(|argument| argument != "--new-identity");
-    let error = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
-    anyhow::Error::from(error).context(
-        "the data went back in time and has a new epoch, which counts from the next start on; the \
-         program cannot start itself again",
-    )
+    Command::new("/proc/self/exe").arg0(name).args(arguments).exec().into()
 }
 
 /// Waits until the data has a new epoch; for ever if this node does not federate or stops to.
@@ -125,6 +135,20 @@ async fn has_new_epoch(federation: Option<&Federation>) {
         return;
     }
     std::future::pending().await
+}
+
+/// Waits until there is room to change what is in a folder.
+async fn has_room_again(store: &Path, options: &store::Options) {
+    while !has_room(store, options, AGAIN_TIMES) {
+        tokio::time::sleep(LOOK_FOR_ROOM).await;
+    }
+}
+
+/// Whether there is room to open data to be changed, and so many times that of a start.
+fn has_room(store: &Path, options: &store::Options, times: u64) -> bool {
+    let available = DiskEngine::available_in(store);
+    let needed = options.least_bytes() + times * DiskEngine::bytes_to_open(store);
+    available.is_none_or(|available| available >= needed)
 }
 
 /// What a node starts with.
@@ -144,7 +168,7 @@ struct Start<'a> {
 /// What a database is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// To be changed.
+    /// To be changed; if there is too little space for that, to be looked at.
     Change,
     /// To be looked at: nothing in the folder changes.
     Look,
@@ -160,6 +184,13 @@ pub(crate) fn open_store(
     folder.must_be_whole()?;
     let fails = |error| damage::of_store(folder.path(), &path, error);
     let cache_bytes = config.store.cache_mib << 20;
+    let options = options(config);
+    // Where nothing is stored there is nothing to read, either.
+    let access = if path.join("db").exists() && !has_room(&path, &options, 1) {
+        Access::Look
+    } else {
+        access
+    };
     let engine = match access {
         Access::Change => {
             let kib = usize::try_from(config.store.checkpoint_kib).unwrap_or(usize::MAX);
@@ -169,14 +200,18 @@ pub(crate) fn open_store(
         Access::Look => DiskEngine::open_read_only(&path, cache_bytes),
     };
     let engine = engine.map_err(fails)?;
-    let options = store::Options {
+    Store::open(Box::new(engine), options).map_err(fails)
+}
+
+/// How the store of a configuration works.
+fn options(config: &Config) -> store::Options {
+    store::Options {
         salt: rand::random(),
         dedupe_window_ms: config.chat.dedupe_hours.saturating_mul(3_600_000),
         dedupe_messages: DEDUPE_MESSAGES,
         reserve_bytes: config.store.reserve_mib << 20,
         inline: false,
-    };
-    Store::open(Box::new(engine), options).map_err(fails)
+    }
 }
 
 /// The chat settings of a configuration.
@@ -239,11 +274,20 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     let (api_address, ws_address) = (api.local_addr()?, ws.local_addr()?);
     let assumed_url = assumed_url(config, api_address);
     let settings = Settings { assumed_url, ..settings(folder, config, domain) };
+    let only_reads = store.only_reads();
     let services = Services::new(store, settings, environment.clone());
-    services.seed_admins().await?;
-    services.resume().await?;
     let stop = CancellationToken::new();
-    let federation = federation::start(folder, config, &services, &environment, &stop).await?;
+    let federation = if only_reads {
+        tracing::error!(
+            folder = %folder.path().display(),
+            "the disk is full: nothing can be changed, not even deleted, until there is space"
+        );
+        None
+    } else {
+        services.seed_admins().await?;
+        services.resume().await?;
+        federation::start(folder, config, &services, &environment, &stop).await?
+    };
     let guesses = client_api::Guesses::default();
     let proxies = client_api::Proxies::at(&config.api.trusted_proxies)?;
     let api_tls = tls(&config.api.tls_certificate, &config.api.tls_key)?;
@@ -287,7 +331,9 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     let socket = folder.control_socket();
     let commands = control::listen(&socket);
     let running = tokio::spawn(async move { tokio::join!(rest, sockets) });
-    tokio::spawn(tidy(services.clone(), stop.clone()));
+    if !only_reads {
+        tokio::spawn(tidy(services.clone(), stop.clone()));
+    }
     tokio::spawn(reading::read_all(services.clone(), stop.clone()));
     let control = tokio::spawn({
         let ca = config.federation.ca.clone();
@@ -320,6 +366,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     if let Err(error) = announce(folder, config, addresses, federation.as_ref(), first, printer) {
         tracing::warn!(error = format!("{error:#}"), "nobody is told that the node serves");
     }
+    let (place, options) = (folder.store(), options(config));
     let end = tokio::select! {
         asked = asked_to_stop => {
             asked?;
@@ -328,7 +375,11 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
         }
         () = has_new_epoch(federation.as_ref()) => {
             tracing::warn!("starting again with a new epoch");
-            End::Again
+            End::NewEpoch
+        }
+        () = has_room_again(&place, &options), if only_reads => {
+            tracing::warn!("starting again: there is room");
+            End::RoomAgain
         }
     };
     stop.cancel();

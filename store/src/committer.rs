@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Batch, Engine as _};
 use crate::message_log::Tails;
-use crate::store::{Shared, disk_full};
+use crate::room::Purpose;
+use crate::store::Shared;
 use crate::transaction::AfterCommit;
 use crate::waiting::{Place, Queued, Waiting};
 use crate::{StoreError, Tx};
@@ -28,6 +29,8 @@ const BEHIND_ALONE: Duration = Duration::from_millis(10);
 
 /// A transaction and its caller.
 pub(crate) trait Job: Send {
+    /// What it is for.
+    fn purpose(&self) -> Purpose;
     /// Runs the transaction; `false` leaves no trace of it.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
     /// Answers the caller.
@@ -38,7 +41,6 @@ pub(crate) struct Committer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) jobs: Waiting,
     pub(crate) tails: Tails,
-    pub(crate) reserve_bytes: u64,
     /// Answers come before the sync: a fault that `testnet power-cut` must notice.
     pub(crate) answers_first: bool,
 }
@@ -92,12 +94,7 @@ impl Committer {
     }
 
     fn commit(&mut self, first: Queued) -> Result<(), StoreError> {
-        if let Some(available) = self.shared.engine.available_bytes()
-            && available < self.reserve_bytes
-        {
-            first.1.finish(Err(disk_full(available, self.reserve_bytes)));
-            return Ok(());
-        }
+        let room = self.shared.room();
         let mut changes = Batch::new();
         let mut waiting: Vec<(Box<dyn Job>, Result<(), StoreError>)> = Vec::new();
         let mut after: Vec<AfterCommit> = Vec::new();
@@ -105,7 +102,10 @@ impl Committer {
         let mut next = Some(first);
         while let Some((place, mut job)) = next {
             let began = Instant::now();
-            let outcome = self.try_job(job.as_mut(), &mut changes, &mut after);
+            let outcome = match room.must_suffice(job.purpose(), 0) {
+                Ok(()) => self.try_job(job.as_mut(), &mut changes, &mut after),
+                refused => refused,
+            };
             share.note(place, began.elapsed());
             waiting.push((job, outcome));
             next = if waiting.len() < MAX_JOBS && changes.len() < MAX_CHANGES {
@@ -129,6 +129,15 @@ impl Committer {
                     job.finish(outcome);
                 }
                 if self.answers_first { self.shared.engine.sync() } else { Ok(()) }
+            }
+            Err(StoreError::DiskFull { available, reserve }) => {
+                // Nothing of it is there; what is remembered of it must not be, either.
+                self.tails.forget_all();
+                for (job, outcome) in waiting {
+                    let full = StoreError::DiskFull { available, reserve };
+                    job.finish(outcome.and(Err(full)));
+                }
+                Ok(())
             }
             Err(error) => {
                 for (job, _) in waiting {
@@ -177,7 +186,13 @@ impl Committer {
         }
         let durable = Arc::clone(&self.shared.durable.read());
         let after = durable.follow(replaced)?;
-        engine.apply(&changes)?;
+        match engine.apply(&changes) {
+            Err(full @ StoreError::DiskFull { .. }) => {
+                *self.shared.durable.write() = after.undo(&durable)?;
+                return Err(full);
+            }
+            applied => applied?,
+        }
         if !self.answers_first {
             engine.sync()?;
         }

@@ -96,6 +96,8 @@ pub trait Engine: Send + Sync + 'static {
     fn scan(&self, range: KeyRange, direction: Direction) -> Scan<'_>;
 
     /// Makes the whole batch visible to readers. Not yet durable.
+    ///
+    /// After [`StoreError::DiskFull`] all is as it was before, and another batch may come.
     fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// Makes every applied batch survive a power cut.
@@ -103,6 +105,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bytes that can still be written, where the engine knows.
     fn available_bytes(&self) -> Option<u64>;
+
+    /// Whether it was opened only to be read, and refuses changes.
+    fn only_reads(&self) -> bool {
+        false
+    }
 
     /// About how many pairs there are, where the engine can tell without reading all values; it
     /// takes a while.
@@ -143,6 +150,10 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
 
     fn available_bytes(&self) -> Option<u64> {
         self.as_ref().available_bytes()
+    }
+
+    fn only_reads(&self) -> bool {
+        self.as_ref().only_reads()
     }
 
     fn count(&self) -> Result<Option<u64>, StoreError> {

@@ -83,6 +83,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// There was no space to write.
+    pub(crate) fn is_of_a_full_disk(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Folder { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
     /// Something stored is not what it should be; the engine itself works.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::DamagedValue { .. })

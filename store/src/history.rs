@@ -46,7 +46,19 @@ impl State {
     ///
     /// Nothing follows a commit that failed: what the engine holds then is unknown.
     pub(crate) fn follow(&self, replaced: Batch) -> Result<Arc<State>, StoreError> {
-        let position = self.position.map(Position::next);
+        self.lead_to(self.position.map(Position::next), replaced)
+    }
+
+    /// The state behind a commit that led to this one, and of which nothing came: that `before` it.
+    pub(crate) fn undo(&self, before: &Self) -> Result<Arc<State>, StoreError> {
+        self.lead_to(before.position, Batch::new())
+    }
+
+    fn lead_to(
+        &self,
+        position: Option<Position>,
+        replaced: Batch,
+    ) -> Result<Arc<State>, StoreError> {
         let after = Arc::new(Self { position, next: OnceLock::new() });
         let step = Step { replaced, after: Arc::clone(&after) };
         self.next.set(step).map_err(|_| StoreError::Closed)?;

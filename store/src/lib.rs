@@ -18,6 +18,7 @@ pub mod message_log;
 pub mod outbox;
 pub mod record;
 pub mod repair;
+mod room;
 pub mod schema;
 mod store;
 pub mod table;

@@ -163,6 +163,11 @@ impl Tails {
         }
     }
 
+    pub(crate) fn forget_all(&mut self) {
+        self.tails.clear();
+        (self.remembered, self.next_number) = (0, None);
+    }
+
     /// Forgets everything rather than grow without bound; tails in use are read again.
     fn make_room(&mut self) {
         if self.tails.len() >= CACHED_TAILS || self.remembered >= REMEMBERED {

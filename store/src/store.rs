@@ -11,6 +11,7 @@ use crate::engine::{Batch, Direction, Engine, StandIns};
 use crate::history::State;
 use crate::message_log::Tails;
 use crate::record::Meta;
+use crate::room::{Purpose, Reserve, Room};
 use crate::waiting::{Place, Queued, Waiting};
 use crate::{StoreError, Tx, View, fault, schema};
 
@@ -23,7 +24,7 @@ pub struct Options {
     pub dedupe_window_ms: i64,
     /// Messages of one conversation among which it is recognised.
     pub dedupe_messages: usize,
-    /// Bytes of disk below which the store refuses changes.
+    /// Bytes of disk below which the store only takes what [makes room](Store::transact_to_make_room).
     pub reserve_bytes: u64,
     /// Runs transactions on the thread of the caller, one after the other, instead of one of its
     /// own: for simulations in paused time.
@@ -42,12 +43,20 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Bytes of disk below which a store refuses all changes.
+    #[must_use]
+    pub fn least_bytes(&self) -> u64 {
+        Reserve::of(self.reserve_bytes).floor()
+    }
+}
+
 pub(crate) struct Shared {
     pub(crate) engine: StandIns,
     pub(crate) salt: [u8; 16],
     /// The newest durable state.
     pub(crate) durable: RwLock<Arc<State>>,
-    reserve_bytes: u64,
+    reserve: Reserve,
     /// Commits made durable, each with one sync.
     pub(crate) commits: AtomicU64,
 }
@@ -73,7 +82,7 @@ impl Store {
         let mut shared = Shared {
             engine: StandIns::over(engine),
             salt: options.salt,
-            reserve_bytes: options.reserve_bytes,
+            reserve: Reserve::of(options.reserve_bytes),
             durable: RwLock::default(),
             commits: AtomicU64::new(0),
         };
@@ -86,7 +95,6 @@ impl Store {
             shared: Arc::clone(&shared),
             jobs: Waiting::new(jobs),
             tails: Tails::new(options.dedupe_window_ms, options.dedupe_messages, skipped),
-            reserve_bytes: options.reserve_bytes,
             answers_first: fault::is_on("acknowledge-before-sync"),
         };
         let jobs = Arc::new(RwLock::new(Some(sender)));
@@ -144,13 +152,19 @@ impl Store {
 
     /// Refuses when writing `bytes` beside the store would touch the space it keeps in reserve.
     pub fn must_have_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let reserve = self.shared.reserve_bytes;
-        match self.shared.engine.available_bytes() {
-            Some(available) if available < reserve.saturating_add(bytes) => {
-                Err(disk_full(available, reserve))
-            }
-            _ => Ok(()),
-        }
+        self.shared.room().must_suffice(Purpose::Change, bytes)
+    }
+
+    /// Whether there is so little space that only what makes room is accepted.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.room().is_full()
+    }
+
+    /// Whether the engine was opened only to be read, and all changes are refused.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        self.shared.engine.only_reads()
     }
 
     /// Runs `transaction`; on `Ok` its changes are durable, on `Err` nothing of it remains.
@@ -160,7 +174,19 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        answer(self.queue(Place::Next, transaction)?).await
+        answer(self.queue(Place::Next, Purpose::Change, transaction)?).await
+    }
+
+    /// As [`transact`](Self::transact), for what is needed to have room again on a full disk: it may use
+    /// most of what is kept in reserve. To be used for what deletes, and for what must be done before
+    /// somebody can delete.
+    pub async fn transact_to_make_room<T, E, F>(&self, transaction: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        answer(self.queue(Place::Next, Purpose::MakeRoom, transaction)?).await
     }
 
     /// As [`transact`](Self::transact), but behind its transactions: these wait for a few
@@ -176,7 +202,7 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let queued = self.queue(Place::Behind, transaction);
+        let queued = self.queue(Place::Behind, Purpose::Change, transaction);
         async move { answer(queued?).await }
     }
 
@@ -187,19 +213,24 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let queued = self.queue(Place::Next, transaction)?;
+        let queued = self.queue(Place::Next, Purpose::Change, transaction)?;
         queued.blocking_recv().unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
     /// Queues a transaction, or runs it at once where the committer has no thread.
-    fn queue<T, E, F>(&self, place: Place, transaction: F) -> Result<Answer<T, E>, E>
+    fn queue<T, E, F>(
+        &self,
+        place: Place,
+        purpose: Purpose,
+        transaction: F,
+    ) -> Result<Answer<T, E>, E>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
         let (done, answer) = oneshot::channel();
-        let job = Transaction { transaction: Some(transaction), result: None, done };
+        let job = Transaction { purpose, transaction: Some(transaction), result: None, done };
         let Some(jobs) = self.jobs() else { return Err(StoreError::Closed.into()) };
         if jobs.send((place, Box::new(job))).is_err() {
             return Err(StoreError::Closed.into());
@@ -233,22 +264,14 @@ impl Shared {
         let state = Arc::clone(&self.durable.read());
         View { engine: &self.engine, salt: self.salt, state }
     }
+
+    /// What there is room for now.
+    pub(crate) fn room(&self) -> Room {
+        self.reserve.room(self.engine.available_bytes(), self.engine.only_reads())
+    }
 }
 
 /// Creates or checks the meta record; returns the salt in force and [`Meta::skipped`].
-/// Says that something is refused for want of space. The target tells the log that there can be many.
-pub(crate) fn disk_full(available: u64, reserve: u64) -> StoreError {
-    tracing::warn!(
-        target: "refused",
-        kind = "full disk",
-        operation = "a change",
-        available,
-        reserve,
-        reason = "less free space than is kept in reserve"
-    );
-    StoreError::DiskFull { available, reserve }
-}
-
 fn prepare(shared: &Shared, options: &Options) -> Result<([u8; 16], i64), StoreError> {
     let found = schema::META.get(&shared.view(), 0)?;
     if let Some(meta) = found {
@@ -288,6 +311,7 @@ async fn answer<T, E: From<StoreError>>(answer: Answer<T, E>) -> Result<T, E> {
 }
 
 struct Transaction<F, T, E> {
+    purpose: Purpose,
     transaction: Option<F>,
     result: Option<Result<T, E>>,
     done: oneshot::Sender<Result<T, E>>,
@@ -299,6 +323,10 @@ where
     T: Send,
     E: From<StoreError> + Send,
 {
+    fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
         let Some(transaction) = self.transaction.take() else { return false };
         let result = transaction(tx);

@@ -209,6 +209,79 @@ fn a_full_disk_refuses_changes_until_there_is_room() {
     assert_eq!(count(&store.view(), "n"), 1);
 }
 
+#[tokio::test]
+async fn what_makes_room_may_use_the_reserve_down_to_a_floor() {
+    let engine = ScriptedEngine::new();
+    let (reserve, floor) = (Options::default().reserve_bytes, Options::default().least_bytes());
+    let store = open(&engine);
+    let full = |outcome| matches!(outcome, Err(StoreError::DiskFull { .. }));
+    engine.available.store(reserve - 1, SeqCst);
+    store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await.unwrap();
+    assert!(full(store.transact(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await));
+    engine.available.store(floor, SeqCst);
+    store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await.unwrap();
+    // In one commit with one that is refused.
+    engine.hold_sync();
+    let first = store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n")));
+    let both = async {
+        let refused = store.transact(|tx| Ok::<_, StoreError>(add_one(tx, "n")));
+        let kept = store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n")));
+        let released = async {
+            engine.release();
+            Ok::<_, StoreError>(())
+        };
+        tokio::join!(refused, kept, released)
+    };
+    let (first, (refused, kept, _)) = tokio::join!(first, both);
+    assert!(first.is_ok() && full(refused) && kept.is_ok());
+    engine.available.store(floor - 1, SeqCst);
+    assert!(full(store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await));
+    assert_eq!(count(&store.view(), "n"), 4);
+    // However small the reserve, there is some for what makes room.
+    let none = Options { reserve_bytes: 0, ..Options::default() };
+    let engine = ScriptedEngine::new();
+    let store = Store::open(Box::new(Arc::clone(&engine)), none.clone()).unwrap();
+    engine.available.store(none.least_bytes(), SeqCst);
+    assert!(none.least_bytes() > 0);
+    assert!(full(store.transact(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await));
+    store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await.unwrap();
+    engine.available.store(u64::MAX, SeqCst);
+    engine.only_reads.store(true, SeqCst);
+    assert!(full(store.transact_to_make_room(|tx| Ok::<_, StoreError>(add_one(tx, "n"))).await));
+    assert!(matches!(store.must_have_room(0), Err(StoreError::DiskFull { .. })));
+}
+
+#[test]
+fn a_batch_for_which_there_is_no_space_leaves_nothing_and_the_next_is_taken() {
+    let engine = ScriptedEngine::new();
+    let store = open(&engine);
+    let say = |n: i64| {
+        let append = store::Append {
+            conversation: "si_a_b".into(),
+            head: store::record::ConversationHead::default(),
+            message: Vec::new(),
+            now: 1_000 + n,
+            repeat: Some(("a".into(), n.to_string())),
+        };
+        store.transact_blocking(move |tx| tx.append(append))
+    };
+    assert_eq!(say(1).unwrap().seq, 1);
+    let before = store.view();
+    engine.full_apply.store(true, SeqCst);
+    for n in 2..4 {
+        let refused = say(n);
+        assert!(matches!(refused, Err(StoreError::DiskFull { .. })), "{refused:?}");
+    }
+    assert_eq!(store.view().position(), engine.position());
+    engine.full_apply.store(false, SeqCst);
+    // It is no repeat, and takes the seq that the refused ones did not get.
+    let said = say(2).unwrap();
+    assert_eq!((said.seq, said.repeated), (2, false));
+    assert_eq!(store.view().position(), engine.position());
+    assert_eq!(store::message_log::newest_of(&before, 1).unwrap().0, 1);
+    assert_eq!(store::message_log::newest_of(&store.view(), 1).unwrap().0, 2);
+}
+
 #[test]
 fn after_a_failed_engine_call_nothing_is_accepted_and_views_stay_true() {
     for apply in [false, true] {

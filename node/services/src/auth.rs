@@ -194,7 +194,7 @@ impl Services {
         }
         caller.must_be_admin()?;
         let (user_id, platform) = (request.user_id.clone(), request.platform_id);
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             for (key, held) in tokens_of(change.tx, &user_id)? {
                 if key.0 == platform {
                     mark_kicked(change.tx, &user_id, &key, held);
@@ -222,7 +222,7 @@ impl Services {
         let keep = self.settings().max_tokens_per_platform;
         let seconds = self.token_seconds();
         let secret = self.settings().secret.clone();
-        self.change(&caller, move |change| {
+        self.change_to_make_room(&caller, move |change| {
             let now = change.now / 1_000;
             let claims = Claims {
                 user_id: user_id.clone(),
@@ -277,7 +277,7 @@ impl Services {
         unwanted: impl Fn(i32, &str) -> bool + Send + 'static,
     ) -> Result<()> {
         let user_id = user_id.to_owned();
-        self.change(&Caller::node(&user_id.clone()), move |change| {
+        self.change_to_make_room(&Caller::node(&user_id.clone()), move |change| {
             for (key, held) in tokens_of(change.tx, &user_id)? {
                 if held.state == NORMAL && unwanted(key.0, &key.1) {
                     mark_kicked(change.tx, &user_id, &key, held);

@@ -45,6 +45,19 @@ impl Services {
         self.store().transact(self.transaction(caller, work)).await
     }
 
+    /// As [`change`](Self::change), for what deletes, and for what must be done before anybody can delete:
+    /// it goes on when the disk is full.
+    ///
+    /// How far somebody has read is not among it: that comes with every message read, takes room and
+    /// gives none, and clients report it again.
+    pub(crate) async fn change_to_make_room<T, F>(&self, caller: &Caller, work: F) -> Result<T>
+    where
+        F: FnOnce(&mut Change<'_, '_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store().transact_to_make_room(self.transaction(caller, work)).await
+    }
+
     /// As [`change`](Self::change), behind what users of this node do; queued at the call.
     pub(crate) fn change_behind<T, F>(
         &self,

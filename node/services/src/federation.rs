@@ -386,7 +386,7 @@ impl Services {
     pub async fn drop_quarantined(&self, origin: &Domain) -> Result<usize> {
         let name = origin.to_string();
         let caller = Caller::other_node(&name);
-        self.change(&caller, move |change| {
+        self.change_to_make_room(&caller, move |change| {
             let rows = schema::QUARANTINE.scan(change.tx, name.as_str());
             let keys = rows.map(|row| row.map(|((_, epoch, seq), _)| (epoch, seq)));
             let keys = keys.collect::<std::result::Result<Vec<_>, _>>()?;
@@ -409,7 +409,7 @@ impl Services {
     ) -> std::result::Result<(), StoreError> {
         let (name, destination) = (destination.to_string(), destination.clone());
         let caller = Caller::other_node(&name);
-        let done = self.change(&caller, move |change| {
+        let done = self.change_to_make_room(&caller, move |change| {
             for refusal in &refusals {
                 let queued = schema::OUTBOX.get(change.tx, (&name, refusal.seq))?;
                 let Some(queued) = queued else { continue };

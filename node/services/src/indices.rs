@@ -30,7 +30,7 @@ impl Services {
         while let Some((owner, id)) = self.list_deleted(&caller, &next).await? {
             next = (owner, format!("{id}\0"));
         }
-        self.change(&caller, move |change| {
+        self.change_to_make_room(&caller, move |change| {
             schema::COUNTERS.put(change.tx, name, &Number { value: VERSION });
             Ok(())
         })
@@ -51,7 +51,7 @@ impl Services {
                 last = Some(id);
             }
         }
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             for (user_id, id) in streams {
                 change.list_stream_for(&user_id, &id);
             }
@@ -79,7 +79,7 @@ impl Services {
                 last = Some(key);
             }
         }
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             for (owner, id) in deleted {
                 let record = schema::CONVERSATIONS.get(change.tx, (&owner, &id))?;
                 let there = crate::conversation::find(change.tx, &owner, &id)?.is_some();

@@ -110,7 +110,7 @@ impl Services {
         if !(1..=9).contains(&request.platform_id) {
             return Err(ServiceError::args("platformID is invalid"));
         }
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let platform = request.platform_id.cast_unsigned();
             schema::PUSH_TOKENS.delete(change.tx, (&request.user_id, platform));
             Ok(DelUserPushTokenResp {})

@@ -175,7 +175,7 @@ impl Services {
             return Err(ServiceError::Failed("logIDs is empty".into()));
         }
         check_count("logIDs", request.log_ids.len(), MAX_LOG_IDS)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let mut ids = request.log_ids;
             ids.sort();
             ids.dedup();

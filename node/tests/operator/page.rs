@@ -9,9 +9,9 @@ use super::{PROGRAM, done, said, serving, stop};
 
 const PAGE: &str = include_str!("../../../docs/operations.md");
 
-/// The commands of the page, block by block; only where things lie is another place.
-fn blocks(root: &Path) -> Vec<String> {
-    let page = PAGE.split("## Backup and restore\n").nth(1).expect("the page");
+/// The commands of a section, block by block; only where things lie is another place.
+fn blocks(root: &Path, section: &str) -> Vec<String> {
+    let page = PAGE.split(&format!("## {section}\n")).nth(1).expect("the page");
     let page = page.split("\n## ").next().expect("its end");
     let blocks =
         page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("an end"));
@@ -36,7 +36,9 @@ async fn the_page_of_backup_and_restore_does_what_it_says() -> Result {
         std::fs::create_dir_all(root.join(folder))?;
     }
     std::fs::write(root.join("etc/entente/passphrase"), "a passphrase of the night\n")?;
-    let [backup, restore, full] = <[String; 3]>::try_from(blocks(root)).expect("three blocks");
+    let backups = blocks(root, "Backup and restore");
+    let [backup, restore] = <[String; 2]>::try_from(backups).expect("two blocks");
+    let full = blocks(root, "Disk full").swap_remove(0);
 
     let data = root.join("var/lib/entente");
     done(&data, &["init"]).await?;

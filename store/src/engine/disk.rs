@@ -15,6 +15,7 @@ mod listing;
 mod lock;
 mod opening;
 mod overlay;
+mod room;
 mod salvage;
 
 use std::fs::File;
@@ -26,7 +27,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use self::closing::{Seal, Stop};
-pub(super) use self::file::sync_folder;
+pub(super) use self::file::{sync, sync_folder, unsynced};
 use self::journal::Journal;
 use self::keeper::Kept;
 use self::lock::Lock;
@@ -112,6 +113,20 @@ impl DiskEngine {
         Ok(Self { _stop: None, data, _seal: None, _copy: Some(copy), _lock: lock })
     }
 
+    /// Bytes left on the file system of a folder, if that can be told.
+    #[must_use]
+    pub fn available_in(folder: &Path) -> Option<u64> {
+        file::available(&File::open(folder).ok()?)
+    }
+
+    /// Bytes that opening a folder may write, about, beside a copy of its index.
+    #[must_use]
+    pub fn bytes_to_open(folder: &Path) -> u64 {
+        // sled clears the end of its last segment and lists its pages, in some bytes for each.
+        let index = std::fs::metadata(folder.join("db")).map_or(0, |db| db.len());
+        (1 << 20) + index / 64
+    }
+
     /// The journal, for who writes.
     fn journal(&self) -> Result<&Mutex<Journal>, StoreError> {
         let journal = self.data.journal.as_ref();
@@ -137,6 +152,20 @@ impl Data {
     fn most_bytes(&self) -> usize {
         self.checkpoint_bytes.saturating_mul(4)
     }
+
+    /// Bytes left on the file system, with those that the index has taken beforehand.
+    fn available(&self) -> Option<u64> {
+        file::available(&self.entry).map(|available| available + self.index.prepared())
+    }
+
+    /// Of a failure for want of space, that it is one.
+    fn as_full(&self, error: StoreError) -> StoreError {
+        if error.is_of_a_full_disk() {
+            let available = self.available().unwrap_or_default();
+            return StoreError::DiskFull { available, reserve: available };
+        }
+        error
+    }
 }
 
 impl Engine for DiskEngine {
@@ -155,10 +184,15 @@ impl Engine for DiskEngine {
         for key in batch.keys() {
             check_key(key)?;
         }
+        if self.data.kept.is_put_off() && self.data.overlay.active_bytes() >= self.data.most_bytes()
+        {
+            let available = self.data.available().unwrap_or_default();
+            return Err(StoreError::DiskFull { available, reserve: available });
+        }
         let bytes = {
             // Held for both: what is frozen is exactly what the journal has.
             let mut journal = self.journal()?.lock();
-            journal.append(batch)?;
+            journal.append(batch).map_err(|error| self.data.as_full(error))?;
             self.data.overlay.put(batch)
         };
         if bytes >= self.data.checkpoint_bytes {
@@ -172,8 +206,11 @@ impl Engine for DiskEngine {
     }
 
     fn available_bytes(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.data.entry).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        self.data.available()
+    }
+
+    fn only_reads(&self) -> bool {
+        self.data.journal.is_none()
     }
 
     fn count(&self) -> Result<Option<u64>, StoreError> {

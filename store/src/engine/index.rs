@@ -37,11 +37,15 @@ mod value_log;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::ops::{Bound, RangeBounds as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use self::block::Block;
 use self::compaction::Compaction;
@@ -51,7 +55,8 @@ pub(super) use self::note::Sum;
 pub(super) use self::row::check_key;
 use self::row::{Place, Row};
 use self::rows::Rows;
-use self::value_log::{End, Records, SEGMENT_BYTES, ValueLog};
+use self::value_log::{End, Records, SEGMENT_BYTES, SHORT_SEGMENT_BYTES, ValueLog};
+use super::disk::sync;
 use super::{Batch, Direction, KeyRange, Pair, Scan, is_empty};
 use crate::StoreError;
 
@@ -62,6 +67,8 @@ pub(super) struct Index {
     path: PathBuf,
     log: ValueLog,
     writer: Mutex<Writer>,
+    /// Bytes that are taken and that sled has not used.
+    prepared: AtomicU64,
 }
 
 /// What only the thread that writes needs.
@@ -70,9 +77,18 @@ struct Writer {
     end: End,
     /// A segment of the log that has so many is full.
     segment_bytes: u32,
+    /// Space is short: segments are smaller, so that little must be moved to give one back.
+    short: bool,
     /// Bytes of each segment that nothing refers to any more.
     dead: BTreeMap<u32, u64>,
     compaction: Compaction,
+}
+
+impl Writer {
+    /// Bytes of a segment that is full.
+    fn full_bytes(&self) -> u32 {
+        if self.short { self.segment_bytes.min(SHORT_SEGMENT_BYTES) } else { self.segment_bytes }
+    }
 }
 
 impl Index {
@@ -90,12 +106,13 @@ impl Index {
     ) -> Result<Self, StoreError> {
         let db = folder::open(folder, cache_bytes)?;
         let path = folder.join("db");
-        let opened = File::open(&path);
+        let opened = File::options().read(true).write(true).open(&path);
         let file = opened.map_err(|source| StoreError::Folder { folder: path.clone(), source })?;
         let Notes { sum, end, dead, retired } = Notes::read(&db)?;
         let compaction = Compaction::new(retired);
-        let writer = Mutex::new(Writer { sum, end, segment_bytes, dead, compaction });
-        Ok(Self { db, file, path, log: ValueLog::new(values), writer })
+        let writer = Mutex::new(Writer { sum, end, segment_bytes, short: false, dead, compaction });
+        let (log, prepared) = (ValueLog::new(values), AtomicU64::new(0));
+        Ok(Self { db, file, path, log, writer, prepared })
     }
 
     /// What its pairs come to, as it is noted; `None` if that was never noted.
@@ -197,17 +214,21 @@ impl Index {
     /// index has every batch up to `batch`.
     pub(super) fn write(&self, changes: &Batch, batch: Option<u64>) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
+        let before = writer.sum;
         if let Some(sum) = &mut writer.sum {
             sum.batch = batch.unwrap_or(sum.batch);
         }
-        self.put(&mut writer, changes, None)
+        self.put(&mut writer, changes, None).inspect_err(|_| {
+            // It may be tried again, with something else in between.
+            writer.sum = before;
+        })
     }
 
     fn put(&self, writer: &mut Writer, batch: &Batch, done: Option<u32>) -> Result<(), StoreError> {
         let mut changes = Changes {
             index: self,
             rows: Rows::new(&self.db),
-            records: Records::after(writer.end, writer.segment_bytes),
+            records: Records::after(writer.end, writer.full_bytes()),
             dead: BTreeMap::new(),
             block: None,
         };
@@ -249,8 +270,9 @@ impl Index {
         #[expect(clippy::disallowed_methods, reason = "it is synced at once")]
         self.db.apply_batch(rows).map_err(sled_error)?;
         self.db.flush().map_err(sled_error)?;
-        let synced = self.file.sync_data();
+        let synced = sync(&self.file);
         synced.map_err(|source| StoreError::Folder { folder: self.path.clone(), source })?;
+        self.note_prepared(writer.short);
         writer.sum = Some(sum);
         Ok(())
     }
@@ -265,6 +287,41 @@ impl Index {
             sound &= self.log.is_sound(segment, bytes, go_on)?;
         }
         Ok(sound)
+    }
+
+    /// Bytes that are taken and that sled has not used, about.
+    pub(super) fn prepared(&self) -> u64 {
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    fn note_prepared(&self, short: bool) {
+        let taken = |db: std::fs::Metadata| (db.blocks() * 512).saturating_sub(db.len());
+        let prepared = if short { self.file.metadata().map_or(0, taken) } else { 0 };
+        self.prepared.store(prepared, Ordering::Relaxed);
+    }
+
+    /// Whether segments of the value log are done with and not removed.
+    pub(super) fn has_done(&self) -> bool {
+        self.writer.lock().compaction.has_done()
+    }
+
+    /// Gets ready for a step. Where space is short, segments are, too, and space is taken beforehand for
+    /// the bytes by which sled may grow; its size stays what it is.
+    pub(super) fn prepare(&self, short: bool, bytes: u64) -> Result<(), StoreError> {
+        self.writer.lock().short = short;
+        if !short {
+            self.note_prepared(false);
+            return Ok(());
+        }
+        let fails = |source| StoreError::Folder { folder: self.path.clone(), source };
+        let size = self.file.metadata().map_err(fails)?.len();
+        let taken = rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, size, bytes);
+        self.note_prepared(true);
+        match taken {
+            // Such a file system gives space only when it is written.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            taken => taken.map_err(|error| fails(error.into())),
+        }
     }
 
     /// Removes the segments of the value log that are done with.

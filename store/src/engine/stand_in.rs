@@ -101,6 +101,10 @@ impl Engine for StandIns {
         self.inner.available_bytes()
     }
 
+    fn only_reads(&self) -> bool {
+        self.inner.only_reads()
+    }
+
     fn count(&self) -> Result<Option<u64>, StoreError> {
         self.inner.count()
     }

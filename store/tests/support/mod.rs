@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use store::engine::{Batch, Engine, KeyRange, MemoryEngine, Scan};
+use store::engine::{Batch, Engine, KeyRange, MemoryEngine, Position, Scan};
 use store::record::Number;
 use store::{Direction, Options, Read, Store, StoreError, Tx, schema};
 
@@ -19,7 +19,12 @@ pub(crate) struct ScriptedEngine {
     /// What it says is left on the disk.
     pub(crate) available: AtomicU64,
     pub(crate) fail_apply: AtomicBool,
+    /// Batches find no space, and are not applied.
+    pub(crate) full_apply: AtomicBool,
+    pub(crate) only_reads: AtomicBool,
     pub(crate) fail_sync: AtomicBool,
+    /// Batches that it has.
+    batches: AtomicU64,
     /// How often it was synced.
     pub(crate) syncs: AtomicUsize,
     held: Mutex<Held>,
@@ -38,6 +43,9 @@ impl ScriptedEngine {
             inner: MemoryEngine::default(),
             available: AtomicU64::new(u64::MAX),
             fail_apply: AtomicBool::new(false),
+            full_apply: AtomicBool::new(false),
+            only_reads: AtomicBool::new(false),
+            batches: AtomicU64::new(0),
             fail_sync: AtomicBool::new(false),
             syncs: AtomicUsize::new(0),
             held: Mutex::default(),
@@ -75,7 +83,11 @@ impl Engine for ScriptedEngine {
     }
 
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.full_apply.load(SeqCst) {
+            return Err(StoreError::DiskFull { available: 0, reserve: 0 });
+        }
         self.inner.apply(batch)?;
+        self.batches.fetch_add(1, SeqCst);
         if self.fail_apply.load(SeqCst) {
             return Err(StoreError::Engine("scripted: apply".into()));
         }
@@ -100,6 +112,14 @@ impl Engine for ScriptedEngine {
 
     fn available_bytes(&self) -> Option<u64> {
         Some(self.available.load(SeqCst))
+    }
+
+    fn position(&self) -> Option<Position> {
+        Some(Position { journal: 1, batch: self.batches.load(SeqCst) })
+    }
+
+    fn only_reads(&self) -> bool {
+        self.only_reads.load(SeqCst)
     }
 }
 

@@ -46,7 +46,7 @@ impl Services {
         for id in &request.conversation_ids {
             check_length("conversationID", id, MAX_ID_BYTES)?;
         }
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let owner = request.owner_user_id.as_str();
             let mut ids = request.conversation_ids;
             if !named {

@@ -94,7 +94,7 @@ impl Services {
         let destination = destination.clone();
         let reason = format!("{destination} could not be reached for {days} days");
         let code = ServiceError::Unreachable(String::new()).code();
-        self.change(&Caller::other_node(destination.as_str()), move |change| {
+        self.change_to_make_room(&Caller::other_node(destination.as_str()), move |change| {
             for seq in &old {
                 let key = (destination.as_str(), *seq);
                 let Some(queued) = schema::OUTBOX.get(change.tx, key)? else { continue };

@@ -167,7 +167,7 @@ impl Services {
     pub async fn drop_proof(&self, group_id: &str) -> Result<bool> {
         let id = group_id.to_owned();
         let dropped = self
-            .change(&Caller::other_node("proof"), move |change| {
+            .change_to_make_room(&Caller::other_node("proof"), move |change| {
                 let known = schema::PROOFS.contains(change.tx, &id)?;
                 schema::PROOFS.delete(change.tx, &id);
                 schema::GROUP_HEADS.delete(change.tx, &id);

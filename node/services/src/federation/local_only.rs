@@ -57,12 +57,16 @@ impl Services {
     ) -> Result<()> {
         caller.must_be_admin()?;
         let id = id.to_owned();
+        if !on {
+            return self
+                .change_to_make_room(caller, move |change| {
+                    schema::LOCAL_ONLY.delete(change.tx, (what.name(), &id));
+                    Ok(())
+                })
+                .await;
+        }
         self.change(caller, move |change| {
             let key = (what.name(), id.as_str());
-            if !on {
-                schema::LOCAL_ONLY.delete(change.tx, key);
-                return Ok(());
-            }
             if is_remote(&id) {
                 return Err(ServiceError::args(format!("{id} is of another node")));
             }

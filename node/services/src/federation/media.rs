@@ -254,7 +254,7 @@ impl Services {
         }
         for (name, key) in gone {
             let unnamed = self
-                .change(&Caller::node(""), move |change| {
+                .change_to_make_room(&Caller::node(""), move |change| {
                     schema::OBJECTS.delete(change.tx, &name);
                     unname(change.tx, key, &name)
                 })

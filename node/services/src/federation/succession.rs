@@ -242,7 +242,7 @@ impl Services {
         if groups.is_empty() {
             return Ok(());
         }
-        self.change(&Caller::other_node("recovery"), move |change| {
+        self.change_to_make_room(&Caller::other_node("recovery"), move |change| {
             groups.iter().try_for_each(|group_id| change.begin_recovery(group_id))
         })
         .await

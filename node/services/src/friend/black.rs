@@ -63,7 +63,7 @@ impl Services {
         must_be_given("ownerUserID", &request.owner_user_id)?;
         must_be_given("blackUserID", &request.black_user_id)?;
         caller.must_be(&request.owner_user_id)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let (owner, other) = (request.owner_user_id.as_str(), request.black_user_id.as_str());
             if schema::BLACKS.contains(change.tx, (owner, other))? {
                 schema::BLACKS.delete(change.tx, (owner, other));

@@ -32,7 +32,7 @@ impl Services {
         must_be_given("ownerUserID", &request.owner_user_id)?;
         must_be_given("friendUserID", &request.friend_user_id)?;
         caller.must_be(&request.owner_user_id)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let (owner, friend) = (request.owner_user_id.as_str(), request.friend_user_id.as_str());
             schema::FRIENDS.delete(change.tx, (owner, friend));
             change.tx.step(List::Friends, owner, [(friend, What::Delete)])?;

@@ -32,7 +32,7 @@ impl Services {
         at_home!(self, caller, request, &request.group_id, "/group/dismiss_group");
         required("groupID", &request.group_id)?;
         let group_id = request.group_id.clone();
-        if self.change(caller, move |change| change.dismiss(&request)).await? {
+        if self.change_to_make_room(caller, move |change| change.dismiss(&request)).await? {
             // Goes on when the caller no longer waits.
             let rest = tokio::spawn(self.clone().let_all_go(group_id));
             rest.await.map_err(|error| ServiceError::Internal(error.to_string()))?;
@@ -74,7 +74,7 @@ impl Services {
             is_admin: false,
         };
         let group_id = group_id.to_owned();
-        self.change(&caller, move |change| change.let_go(&group_id)).await
+        self.change_to_make_room(&caller, move |change| change.let_go(&group_id)).await
     }
 }
 

@@ -27,7 +27,7 @@ impl Services {
             request.user_id.clone_from(&caller.user_id);
         }
         caller.must_be(&request.user_id)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let (group_id, user_id) = (request.group_id.as_str(), request.user_id.as_str());
             let mut group = must_exist(change.tx, group_id)?;
             let record = must_be_in(change.tx, group_id, user_id)?;
@@ -65,7 +65,7 @@ impl Services {
         if request.kicked_user_ids.contains(&caller.user_id) {
             return Err(ServiceError::args("kickedUserIDs holds the caller"));
         }
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let group_id = request.group_id.as_str();
             let mut group = must_exist(change.tx, group_id)?;
             let infos = change.must_kick(&group, &request.kicked_user_ids)?;

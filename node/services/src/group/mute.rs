@@ -147,7 +147,7 @@ impl Services {
                 (ended, last)
             };
             if !ended.is_empty() {
-                self.change(&caller, move |change| {
+                self.change_to_make_room(&caller, move |change| {
                     for (group_id, user_id) in &ended {
                         schema::KEPT_MUTES.delete(change.tx, (group_id, user_id));
                     }

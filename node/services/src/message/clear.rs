@@ -66,7 +66,7 @@ impl Services {
     ) -> Result<()> {
         for chunk in ids.chunks(CHUNK) {
             let (user_id, chunk) = (user_id.to_owned(), chunk.to_vec());
-            self.change(caller, move |change| {
+            self.change_to_make_room(caller, move |change| {
                 let mut cleared = Vec::new();
                 for id in chunk {
                     let done = if sync.is_sync_other {
@@ -84,6 +84,9 @@ impl Services {
                 Ok(())
             })
             .await?;
+        }
+        if sync.is_sync_other && self.store().is_full() {
+            self.inner.runtime.spawn(self.clone().remove_cleared(ids));
         }
         Ok(())
     }

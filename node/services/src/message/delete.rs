@@ -38,7 +38,7 @@ impl Services {
         if request.delete_sync_opt.is_some_and(|sync| sync.is_sync_other) {
             at_home!(self, caller, request, group_of(&request.conversation_id), "/msg/delete_msgs");
         }
-        self.change(caller, move |change| delete(change, request)).await
+        self.change_to_make_room(caller, move |change| delete(change, request)).await
     }
 
     /// Erases messages for everybody, without telling anybody.
@@ -50,7 +50,7 @@ impl Services {
         caller.must_be_admin()?;
         required("conversationID", &request.conversation_id)?;
         required_list("seqs", &request.seqs)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let DeleteMsgPhysicalBySeqReq { conversation_id, seqs } = request;
             let head = schema::CONVERSATION_HEADS.get(change.tx, &conversation_id)?;
             if let Some(head) = head {

@@ -1,6 +1,7 @@
-//! Messages that disappear with age.
+//! Messages that disappear with age; on a full disk also those that were cleared for everybody.
 
 use proto::msg::{DeleteMsgPhysicalReq, DeleteMsgPhysicalResp};
+use store::record::ConversationHead;
 use store::{Direction, Read, message_log, schema};
 
 use super::admin_send::STATUS_MS;
@@ -28,35 +29,53 @@ impl Services {
             return Err(ServiceError::args("timestamp is at least 1 second"));
         }
         let before = self.now().saturating_sub(request.timestamp.saturating_mul(1_000));
+        let old = Old { before, cleared: self.store().is_full() };
         for id in request.conversation_ids {
-            self.prune(caller, &id, before).await?;
+            self.prune(caller, &id, old).await?;
         }
         Ok(DeleteMsgPhysicalResp {})
     }
 
-    async fn prune(&self, caller: &Caller, id: &str, before: i64) -> Result<()> {
+    async fn prune(&self, caller: &Caller, id: &str, old: Old) -> Result<()> {
         loop {
             let id = id.to_owned();
-            let removed = self.change(caller, move |change| prune(change, &id, before)).await?;
+            let removed =
+                self.change_to_make_room(caller, move |change| prune(change, &id, old)).await?;
             if removed < CHUNK {
                 return Ok(());
             }
         }
     }
 
-    /// Removes what is older than messages are kept.
+    /// Removes what was cleared for everybody; where that fails it is removed later.
+    pub(super) async fn remove_cleared(self, ids: Vec<String>) {
+        let old = Old { before: i64::MIN, cleared: true };
+        for id in ids {
+            if let Err(error) = self.prune(&Caller::node(""), &id, old).await {
+                tracing::debug!(%error, "what was cleared is removed later");
+                return;
+            }
+        }
+    }
+
+    /// Removes what is older than messages are kept and, on a full disk, what was cleared for everybody.
     async fn prune_all(&self) -> Result<()> {
         let days = self.settings().retain_days;
-        let Some(admin) = self.settings().admin_users.first().filter(|_| days > 0) else {
-            return Ok(());
-        };
+        let Some(admin) = self.settings().admin_users.first() else { return Ok(()) };
         let caller = Caller::node(admin);
-        let before = self.now().saturating_sub(days.saturating_mul(DAY_MS));
+        let before = match days {
+            days @ 1.. => self.now().saturating_sub(days.saturating_mul(DAY_MS)),
+            _ => i64::MIN,
+        };
+        let what = Old { before, cleared: self.store().is_full() };
+        if before == i64::MIN && !what.cleared {
+            return Ok(());
+        }
         let mut next = String::new();
         loop {
-            let (old, last) = self.conversations_with_older(&next, before)?;
+            let (old, last) = self.conversations_with_old(&next, what)?;
             for id in old {
-                self.prune(&caller, &id, before).await?;
+                self.prune(&caller, &id, what).await?;
             }
             match last {
                 Some(last) if last != next => next = last,
@@ -65,12 +84,11 @@ impl Services {
         }
     }
 
-    /// Those of the next conversations whose oldest message was sent before a time, and the last
-    /// one looked at.
-    fn conversations_with_older(
+    /// Those of the next conversations whose oldest message is to be removed, and the last one looked at.
+    fn conversations_with_old(
         &self,
         first: &str,
-        before: i64,
+        what: Old,
     ) -> Result<(Vec<String>, Option<String>)> {
         let view = self.store().view();
         let (mut old, mut last) = (Vec::new(), None);
@@ -79,8 +97,8 @@ impl Services {
             let (id, head) = row?;
             let mut messages =
                 message_log::messages(&view, head.number, 0, i64::MAX, Direction::Ascending);
-            if let Some((_, oldest)) = messages.next().transpose()?
-                && oldest.send_time < before
+            if let Some((seq, oldest)) = messages.next().transpose()?
+                && what.has(seq, oldest.send_time, &head)
                 // Of a conversation that is all removed, one erased message remains.
                 && (!message_log::is_erased(&oldest) || messages.next().is_some())
             {
@@ -107,7 +125,7 @@ impl Services {
         loop {
             let (old, last) = self.forgotten_sends(&next)?;
             if !old.is_empty() {
-                self.change(&caller, move |change| {
+                self.change_to_make_room(&caller, move |change| {
                     old.iter().for_each(|id| schema::SEND_STATUS.delete(change.tx, id));
                     Ok(())
                 })
@@ -147,7 +165,7 @@ impl Services {
             let (due, last) = self.due(&after)?;
             total += due.len();
             if !due.is_empty() {
-                self.change(&caller, move |change| {
+                self.change_to_make_room(&caller, move |change| {
                     due.iter().try_for_each(|(owner, id)| destruct(change, owner, id))
                 })
                 .await?;
@@ -182,14 +200,31 @@ impl Services {
     }
 }
 
-/// Removes the oldest messages sent before a time; returns how many were looked at.
-fn prune(change: &mut Change<'_, '_>, id: &str, before: i64) -> Result<usize> {
+/// Messages that are to be removed, from the oldest on.
+#[derive(Clone, Copy)]
+struct Old {
+    /// Those sent before this time.
+    before: i64,
+    /// Those that were cleared for everybody: nobody but an administrator sees them any more.
+    cleared: bool,
+}
+
+impl Old {
+    fn has(self, seq: i64, send_time: i64, head: &ConversationHead) -> bool {
+        send_time < self.before || (self.cleared && seq < head.min_seq)
+    }
+}
+
+/// Removes the oldest messages; returns how many were looked at.
+fn prune(change: &mut Change<'_, '_>, id: &str, what: Old) -> Result<usize> {
     let Some(mut head) = schema::CONVERSATION_HEADS.get(change.tx, id)? else { return Ok(0) };
     let (newest, _) = message_log::newest_of(change.tx, head.number)?;
     let old: Vec<i64> =
         message_log::messages(change.tx, head.number, 0, newest, Direction::Ascending)
             .take(CHUNK)
-            .take_while(|row| row.as_ref().map_or(true, |(_, m)| m.send_time < before))
+            .take_while(|row| {
+                row.as_ref().map_or(true, |(seq, message)| what.has(*seq, message.send_time, &head))
+            })
             .map(|row| row.map(|(seq, _)| seq))
             .collect::<std::result::Result<_, _>>()?;
     let Some(last) = old.last().copied() else { return Ok(0) };

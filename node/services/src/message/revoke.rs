@@ -29,7 +29,7 @@ impl Services {
         required("userID", &request.user_id)?;
         caller.must_be(&request.user_id)?;
         at_home!(self, caller, request, group_of(&request.conversation_id), "/msg/revoke_msg");
-        self.change(caller, move |change| revoke(change, &request)).await
+        self.change_to_make_room(caller, move |change| revoke(change, &request)).await
     }
 }
 

@@ -29,7 +29,7 @@ impl Services {
             let (expired, last) = self.expired_uploads(&after)?;
             if !expired.is_empty() {
                 let caller = Caller::node("");
-                self.change(&caller, move |change| {
+                self.change_to_make_room(&caller, move |change| {
                     for id in &expired {
                         schema::UPLOADS.delete(change.tx, id);
                     }

@@ -107,7 +107,7 @@ impl Services {
         let admins: Vec<(String, String)> =
             settings.admin_users.iter().cloned().zip(names).collect();
         let Some((first, _)) = admins.first() else { return Ok(()) };
-        self.change(&Caller::node(first), move |change| {
+        self.change_to_make_room(&Caller::node(first), move |change| {
             for (user_id, nickname) in &admins {
                 let nickname = if nickname.is_empty() { user_id } else { nickname };
                 match schema::USERS.get(change.tx, user_id)? {

@@ -58,7 +58,7 @@ impl Services {
     ) -> Result<ProcessUserCommandDeleteResp> {
         check_command(&request.user_id, request.r#type, &request.uuid)?;
         caller.must_be(&request.user_id)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             let (user_id, kind) = (request.user_id.as_str(), request.r#type.cast_unsigned());
             let (order, _) = find(change.tx, user_id, kind, &request.uuid)?;
             schema::USER_COMMANDS.delete(change.tx, (user_id, kind, order));

@@ -86,7 +86,7 @@ impl Services {
     ) -> Result<DelUserClientConfigResp> {
         caller.must_be_admin()?;
         check_count("keys", request.keys.len(), MAX_SETTINGS)?;
-        self.change(caller, move |change| {
+        self.change_to_make_room(caller, move |change| {
             for key in &request.keys {
                 schema::CLIENT_CONFIG.delete(change.tx, (request.user_id.as_str(), key.as_str()));
             }

@@ -46,7 +46,7 @@ impl Drop for Stop {
         let ended = self.keeper.take().map(JoinHandle::join);
         if ended.is_some_and(|ended| ended.is_err()) {
             tracing::error!("the thread that takes checkpoints ended unexpectedly");
-        } else if self.data.kept.is_sound() {
+        } else if self.data.kept.is_complete() {
             *self.last.lock() = self.data.checkpoint(Stage::Closed).ok();
         }
     }

@@ -19,12 +19,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::mark::Mark;
 pub(in crate::engine) use self::record::Record;
 use self::segment::{HEAD_BYTES, Head};
-use super::file::{damaged, fails, sync_folder};
+use super::file::{damaged, fails, sync, sync_folder, unsynced};
 use crate::StoreError;
 use crate::engine::Batch;
 
 /// A segment that has grown so far is followed by another one.
 const SEGMENT_BYTES: u64 = 4 << 20;
+/// The same where space is short: what is not needed any more is given back sooner.
+const SHORT_SEGMENT_BYTES: u64 = 256 << 10;
 /// Segments that are not needed any more and are kept: a repair may have use for them. With one more
 /// the oldest is written anew.
 const MOST_SPARE: usize = 4;
@@ -45,15 +47,23 @@ pub(super) struct Found {
     pub(super) number: u64,
     /// Highest number of a file.
     highest: u64,
+    /// The file of that number was made for a segment, and has no head.
+    unbegun: bool,
 }
 
 impl Found {
     /// A journal of which nothing is needed: the index has everything up to batch `number`.
     pub(super) fn nothing(folder: &Path, number: u64) -> Result<Self, StoreError> {
-        let old = segment::list(folder).map_err(fails(folder))?;
+        let mut old = segment::list(folder).map_err(fails(folder))?;
         let highest = old.last().copied().unwrap_or_default();
+        let path = segment::path(folder, highest);
+        let begun = |head: Head| head.segment == highest;
+        let unbegun = !old.is_empty() && !head(&path).map_err(fails(&path))?.is_some_and(begun);
+        if unbegun {
+            old.pop();
+        }
         let (records, full) = (Vec::new(), Vec::new());
-        Ok(Self { records, old, full, last: None, number, highest })
+        Ok(Self { records, old, full, last: None, number, highest, unbegun })
     }
 }
 
@@ -63,14 +73,15 @@ pub(super) fn read(folder: &Path, journal: u64, known: u64) -> Result<Found, Sto
     let files = segment::list(folder).map_err(fails(folder))?;
     let highest = files.last().copied().unwrap_or_default();
     let (records, old, full) = (Vec::new(), Vec::new(), Vec::new());
-    let mut found = Found { records, old, full, last: None, number: known, highest };
+    let unbegun = false;
+    let mut found = Found { records, old, full, last: None, number: known, highest, unbegun };
     let mut heads = Vec::new();
     for &number in &files {
         let path = segment::path(folder, number);
         match head(&path).map_err(fails(&path))? {
             Some(head) if head.journal == journal && head.segment == number => heads.push(head),
-            // Renamed for what was to come, when the node ended.
-            _ if number == highest => found.old.push(number),
+            // Made for what was to come, when the node ended.
+            _ if number == highest => found.unbegun = true,
             _ => return Err(damaged(&path, "this is not the segment of its name")),
         }
     }
@@ -160,11 +171,12 @@ pub(super) struct Journal {
     current: Segment,
     /// Full ones, oldest first.
     full: Vec<Segment>,
-    /// Numbers of files that can be used again.
-    spare: Vec<u64>,
-    /// Highest number of a file.
-    highest: u64,
+    files: Files,
+    /// Space is short.
+    is_short: bool,
     mark: Mark,
+    /// A sync has failed: what of the last batches is on disk, nobody knows.
+    failed: bool,
     buffer: Vec<u8>,
 }
 
@@ -183,9 +195,12 @@ impl Journal {
 
     fn go_on(folder: &Path, id: u64, found: &Found) -> io::Result<Self> {
         let mark = mark::open(folder)?;
-        let mut spare = found.old.clone();
-        spare.sort_unstable();
-        let mut highest = found.highest;
+        let mut files = Files {
+            spare: found.old.clone(),
+            highest: found.highest,
+            taken: found.unbegun.then_some(found.highest),
+        };
+        files.spare.sort_unstable();
         let (current, file, end) = match found.last {
             Some((head, end)) => {
                 let file = File::options()
@@ -198,10 +213,11 @@ impl Journal {
                 (Segment { number: head.segment, last: found.number }, file, end)
             }
             None => {
-                let number = take_file(folder, &mut spare, &mut highest)?;
+                let number = files.take(folder)?;
                 let head = Head { journal: id, segment: number, first: found.number + 1 };
                 let file = begin(folder, head)?;
                 file.sync_all()?;
+                files.taken = None;
                 (Segment { number, last: found.number }, file, HEAD_BYTES as u64)
             }
         };
@@ -215,12 +231,13 @@ impl Journal {
             end,
             current,
             full: full.collect(),
-            spare,
-            highest,
+            files,
+            is_short: false,
             mark,
+            failed: false,
             buffer: Vec::new(),
         };
-        journal.drop_spare()?;
+        journal.files.drop_spare(folder, 2 * MOST_SPARE)?;
         sync_folder(folder)?;
         Ok(journal)
     }
@@ -232,6 +249,7 @@ impl Journal {
 
     /// Appends a batch, not yet durable.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.must_work()?;
         let number = self.number + 1;
         self.buffer.clear();
         if !record::encode(self.id, number, now_ms(), batch, &mut self.buffer) {
@@ -245,25 +263,45 @@ impl Journal {
     }
 
     fn write(&mut self, number: u64) -> io::Result<()> {
-        if self.end >= SEGMENT_BYTES {
+        let full = if self.is_short { SHORT_SEGMENT_BYTES } else { SEGMENT_BYTES };
+        if self.end >= full {
             // What was appended to the full one is durable: it is synced after each batch.
-            let next = take_file(&self.folder, &mut self.spare, &mut self.highest)?;
-            self.file =
-                begin(&self.folder, Head { journal: self.id, segment: next, first: number })?;
-            sync_folder(&self.folder)?;
+            let next = self.files.take(&self.folder)?;
+            let head = Head { journal: self.id, segment: next, first: number };
+            let file = begin(&self.folder, head)?;
+            sync_folder(&self.folder).map_err(|error| {
+                self.failed = true;
+                unsynced(error)
+            })?;
+            self.file = file;
+            self.files.taken = None;
             let next = Segment { number: next, last: number - 1 };
             self.full.push(std::mem::replace(&mut self.current, next));
             self.end = HEAD_BYTES as u64;
         }
-        self.file.write_all_at(&self.buffer, self.end)?;
+        self.file.write_all_at(&self.buffer, self.end).inspect_err(|_| {
+            // What half of it takes is given back.
+            let _ = self.file.set_len(self.end);
+        })?;
         self.end += self.buffer.len() as u64;
         Ok(())
     }
 
     /// Makes every appended batch durable.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
-        let synced = self.file.sync_data().and_then(|()| self.mark.set(self.number));
-        synced.map_err(fails(&self.folder))
+        self.must_work()?;
+        let synced = sync(&self.file).and_then(|()| self.mark.set(self.number).map_err(unsynced));
+        synced.map_err(|error| {
+            self.failed = true;
+            fails(&self.folder)(error)
+        })
+    }
+
+    fn must_work(&self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Engine("the journal could not be synced".into()));
+        }
+        Ok(())
     }
 
     /// A checkpoint covers everything up to a batch: what is older is not needed.
@@ -272,30 +310,55 @@ impl Journal {
             .into_iter()
             .partition::<Vec<_>, _>(|segment| segment.last <= number);
         self.full = full;
-        self.spare.extend(done.iter().map(|segment| segment.number));
-        self.spare.sort_unstable();
-        self.drop_spare().map_err(fails(&self.folder))
+        let spare = &mut self.files.spare;
+        spare.extend(done.iter().map(|segment| segment.number));
+        spare.sort_unstable();
+        self.spare(self.is_short)
     }
 
-    fn drop_spare(&mut self) -> io::Result<()> {
-        // Those of a busy hour are not kept for ever.
-        while self.spare.len() > 2 * MOST_SPARE {
-            let number = self.spare.remove(0);
-            fs::remove_file(segment::path(&self.folder, number))?;
-        }
-        Ok(())
+    /// Gives back what is not needed, all of it where space is short.
+    pub(super) fn spare(&mut self, is_short: bool) -> Result<(), StoreError> {
+        self.is_short = is_short;
+        let most = if is_short { 0 } else { 2 * MOST_SPARE };
+        self.files.drop_spare(&self.folder, most).map_err(fails(&self.folder))
     }
 }
 
-/// Gives a number to the file of the next segment: the oldest of those that are there, if they are many.
-fn take_file(folder: &Path, spare: &mut Vec<u64>, highest: &mut u64) -> io::Result<u64> {
-    let next = highest.saturating_add(1);
-    if spare.len() > MOST_SPARE {
-        let old = spare.remove(0);
-        fs::rename(segment::path(folder, old), segment::path(folder, next))?;
+/// The files that are not in use.
+struct Files {
+    /// Numbers of those that can be used again.
+    spare: Vec<u64>,
+    /// Highest number of a file.
+    highest: u64,
+    /// The highest number, if its file has no head yet. Only the last file may be without.
+    taken: Option<u64>,
+}
+
+impl Files {
+    /// Gives a number to the file of the next segment: the oldest of those that are there, if they are
+    /// many. Until that has its head, it is taken again.
+    fn take(&mut self, folder: &Path) -> io::Result<u64> {
+        if let Some(taken) = self.taken {
+            return Ok(taken);
+        }
+        let next = self.highest.saturating_add(1);
+        if self.spare.len() > MOST_SPARE {
+            let old = self.spare.remove(0);
+            fs::rename(segment::path(folder, old), segment::path(folder, next))?;
+        }
+        self.highest = next;
+        self.taken = Some(next);
+        Ok(next)
     }
-    *highest = next;
-    Ok(next)
+
+    fn drop_spare(&mut self, folder: &Path, most: usize) -> io::Result<()> {
+        // Those of a busy hour are not kept for ever.
+        while self.spare.len() > most {
+            let number = self.spare.remove(0);
+            fs::remove_file(segment::path(folder, number))?;
+        }
+        Ok(())
+    }
 }
 
 /// Opens the file of a segment and writes its head.

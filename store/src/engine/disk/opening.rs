@@ -12,14 +12,14 @@
 //!
 //! And always: that the value log has the segments it must have.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use super::checkpoint::{Checkpoint, Stage};
-use super::file::{damaged, fails, sync_folder};
+use super::file::{available, damaged, fails, sync_folder};
 use super::journal::{self, Found, Journal};
 use super::listing;
 use super::overlay::Overlay;
@@ -214,13 +214,35 @@ fn open_index(
     })
 }
 
+/// Bytes left beside a copy, for what is written while it is checked.
+const BESIDE_COPY_BYTES: u64 = 8 << 20;
+
+/// A place with room for a copy of the index: `copies`, or where the system keeps what is needed for a
+/// moment.
+fn place_for_copy(folder: &Path, copies: Option<&Path>) -> Result<PathBuf, StoreError> {
+    let size = fs::metadata(folder.join("db")).map_or(0, |db| db.len());
+    let has_room = |place: &PathBuf| {
+        let available = File::open(place).ok().and_then(|place| available(&place));
+        available.is_none_or(|available| available >= size + BESIDE_COPY_BYTES)
+    };
+    let temporary = std::env::temp_dir();
+    let places = [copies.map(Path::to_owned), Some(temporary.clone()), Some("/dev/shm".into())];
+    let place = places.into_iter().flatten().find(has_room);
+    place.ok_or_else(|| {
+        let needed = size + BESIDE_COPY_BYTES;
+        let reason = format!("{needed} bytes are needed for a moment; TMPDIR may name a place");
+        fails(&temporary)(io::Error::new(io::ErrorKind::StorageFull, reason))
+    })
+}
+
 /// Copies the files of the index to a folder of its own, in `copies` or where the system keeps what is
 /// needed for a moment.
 fn copy_index(folder: &Path, copies: Option<&Path>) -> Result<TempDir, StoreError> {
-    let temporary = std::env::temp_dir();
-    let within = copies.unwrap_or(&temporary);
-    let made = tempfile::Builder::new().prefix(COPY).tempdir_in(within);
-    let copy = made.map_err(fails(within))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(COPY);
+    let within = place_for_copy(folder, copies)?;
+    let made = builder.tempdir_in(&within);
+    let copy = made.map_err(fails(&within))?;
     for entry in fs::read_dir(folder).map_err(fails(folder))? {
         let name = entry.map_err(fails(folder))?.file_name();
         if name.to_str().is_some_and(index_folder::is_file) {

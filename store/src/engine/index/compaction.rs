@@ -3,17 +3,24 @@
 //! A full segment of which half is not needed is read from its beginning, a little after each
 //! checkpoint; what is still referred to is written again at the end of the log. When that is durable
 //! and a checkpoint no longer needs the segment, the file is removed.
+//!
+//! Where space is short a quarter is enough, the segment with the most to give comes first, and the one
+//! that is being written is closed early for it.
 
 use std::collections::BTreeSet;
 
 use super::rows::Rows;
-use super::value_log::ValueLog;
+use super::value_log::{End, ValueLog};
 use super::{Index, Writer, note};
 use crate::StoreError;
 use crate::engine::Batch;
 
 /// Bytes of a segment looked through in one step.
 const STEP_BYTES: usize = 1 << 20;
+/// The same where space is short.
+const SHORT_STEP_BYTES: usize = 128 << 10;
+/// Where space is short, a segment is worth it that gives back so much.
+const SHORT_LEAST_BYTES: u64 = 256 << 10;
 
 /// How far the work has come.
 pub(super) struct Compaction {
@@ -44,6 +51,11 @@ impl Compaction {
         done.map_or(Ok(()), |segment| note::done(rows, segment))
     }
 
+    /// Whether segments are done with and not removed.
+    pub(super) fn has_done(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// Whether a segment is done with, removed or not.
     pub(super) fn is_done(&self, segment: u32) -> bool {
         self.done.contains(&segment) || self.removed.contains(&segment)
@@ -72,11 +84,14 @@ impl Compaction {
 }
 
 impl Index {
-    /// Does a little of the work; returns whether there was any.
-    pub(in crate::engine) fn compact(&self) -> Result<bool, StoreError> {
+    /// Does a little of the work; returns whether there was any. Where space is `short`, up to `most`
+    /// bytes may be written before any are given back.
+    pub(in crate::engine) fn compact(&self, short: bool, most: u64) -> Result<bool, StoreError> {
         let writer = &mut *self.writer.lock();
-        let Some((segment, offset)) = self.segment_at_work(writer)? else { return Ok(false) };
-        let found = match self.log.records(segment, offset, STEP_BYTES) {
+        let at_work = self.segment_at_work(writer, short.then_some(most))?;
+        let Some((segment, offset)) = at_work else { return Ok(false) };
+        let step = if short { SHORT_STEP_BYTES } else { STEP_BYTES };
+        let found = match self.log.records(segment, offset, step) {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "a segment of the value log cannot be compacted");
@@ -89,6 +104,7 @@ impl Index {
             return Ok(true);
         };
         let next = last.at.offset + last.at.length;
+        writer.compaction.at_work = Some((segment, offset));
         let mut needed = Batch::new();
         for record in found {
             if self.locate(&record.key)? == Some(record.at) {
@@ -100,10 +116,26 @@ impl Index {
         Ok(true)
     }
 
-    /// Takes the segment at work or, if there is none, the next that is worth it.
-    fn segment_at_work(&self, writer: &mut Writer) -> Result<Option<(u32, u32)>, StoreError> {
-        if let Some(at_work) = writer.compaction.at_work.take() {
-            return Ok(Some(at_work));
+    /// Takes the segment at work or, if there is none, the next that is worth it; where space is short,
+    /// what must be moved of it is at most so much.
+    fn segment_at_work(
+        &self,
+        writer: &mut Writer,
+        short: Option<u64>,
+    ) -> Result<Option<(u32, u32)>, StoreError> {
+        if let Some((segment, offset)) = writer.compaction.at_work {
+            let size = self.log.size(segment)?.unwrap_or_default();
+            // It was begun when there was more room.
+            if short.is_some_and(|most| {
+                most < size.saturating_sub(offset.into()).min(SHORT_STEP_BYTES as u64)
+            }) {
+                return Ok(None);
+            }
+            writer.compaction.at_work = None;
+            return Ok(Some((segment, offset)));
+        }
+        if let Some(most) = short {
+            return self.most_dead(writer, most);
         }
         if !std::mem::take(&mut writer.compaction.look) {
             return Ok(None);
@@ -117,5 +149,33 @@ impl Index {
             }
         }
         Ok(None)
+    }
+
+    /// The segment that gives back most, of those of which at most so much is needed.
+    fn most_dead(&self, writer: &mut Writer, most: u64) -> Result<Option<(u32, u32)>, StoreError> {
+        let mut best = None;
+        for (&segment, &dead) in &writer.dead {
+            let Some(size) = self.log.size(segment)? else { continue };
+            let needed = size.saturating_sub(dead);
+            let worth_it = dead >= (size / 4).max(SHORT_LEAST_BYTES) && needed <= most;
+            if worth_it && !writer.compaction.damaged.contains(&segment) {
+                best = best.max(Some((dead, segment)));
+            }
+        }
+        let Some((_, segment)) = best else { return Ok(None) };
+        if segment == writer.end.segment {
+            self.close_segment(writer)?;
+        }
+        Ok(Some((segment, 0)))
+    }
+
+    /// Has what is written from now on go to another segment.
+    fn close_segment(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let end = End { segment: writer.end.segment + 1, offset: 0 };
+        let mut rows = Rows::new(&self.db);
+        note::end(&mut rows, end)?;
+        self.write_rows(writer, rows)?;
+        writer.end = end;
+        Ok(())
     }
 }

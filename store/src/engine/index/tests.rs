@@ -30,7 +30,7 @@ fn value(number: u64, seq: u64) -> Bytes {
 
 fn apply(engine: &Index, changes: impl IntoIterator<Item = (Vec<u8>, Option<Bytes>)>) {
     engine.write(&changes.into_iter().collect(), None).unwrap();
-    engine.compact().unwrap();
+    engine.compact(false, 0).unwrap();
     engine.retire().unwrap();
 }
 
@@ -60,6 +60,50 @@ fn segments(folder: &Path) -> Vec<std::path::PathBuf> {
 
 fn bytes(folder: &Path) -> u64 {
     segments(folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+}
+
+#[test]
+fn where_space_is_short_the_segment_that_is_written_is_given_back_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let values = folder.path().join("values");
+    let engine = Index::open_with(folder.path(), &values, CACHE, SEGMENT_BYTES).unwrap();
+    engine.begin().unwrap();
+    engine.prepare(true, 1 << 20).unwrap();
+    assert!(engine.prepared() >= 1 << 20);
+    let size = || fs::metadata(folder.path().join("db")).unwrap().len();
+    let before = size();
+    let rows = |seqs: std::ops::Range<u64>, deleted: bool| {
+        let keys = seqs.flat_map(|seq| (1..4).map(move |number| (number, seq)));
+        keys.map(move |(number, seq)| (key(number, seq), (!deleted).then(|| value(number, seq))))
+            .collect::<Batch>()
+    };
+    engine.write(&rows(1..400, false), None).unwrap();
+    assert_eq!(segments(folder.path()).len(), 1);
+    let full = bytes(folder.path());
+    // Without room to move what is needed, nothing is done.
+    engine.write(&rows(1..360, true), None).unwrap();
+    assert!(!engine.compact(true, full / 100).unwrap());
+    while engine.compact(true, full).unwrap() {}
+    assert!(engine.has_done());
+    engine.retire().unwrap();
+    let left = bytes(folder.path());
+    assert!(left < full / 5, "{left} of {full} bytes are left");
+    let kept = expected(|seq| seq >= 360);
+    assert_eq!(all(&engine), kept);
+    drop(engine);
+    let engine = open(folder.path());
+    assert_eq!(all(&engine), kept);
+    // With nothing left to move, the log ends in a segment that is not there yet.
+    engine.write(&rows(1..400, false), None).unwrap();
+    engine.write(&rows(1..400, true), None).unwrap();
+    while engine.compact(true, full).unwrap() {}
+    engine.retire().unwrap();
+    drop(engine);
+    let engine = open(folder.path());
+    assert_eq!(all(&engine), []);
+    engine.write(&rows(1..3, false), None).unwrap();
+    assert_eq!(all(&engine), expected(|seq| seq < 3));
+    assert!(size() >= before);
 }
 
 #[test]

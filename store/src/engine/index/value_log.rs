@@ -22,11 +22,13 @@ use parking_lot::RwLock;
 
 use super::location::Location;
 use crate::StoreError;
-use crate::engine::disk::sync_folder;
+use crate::engine::disk::{sync, sync_folder, unsynced};
 use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// A segment that has grown so far is followed by another one.
 pub(super) const SEGMENT_BYTES: u32 = 64 << 20;
+/// The same where space is short.
+pub(super) const SHORT_SEGMENT_BYTES: u32 = 4 << 20;
 /// Length, checksum, length of the key.
 const HEAD_BYTES: usize = 10;
 /// Segments whose files stay open.
@@ -206,14 +208,18 @@ impl ValueLog {
             None if start.offset == 0 => self.create(start.segment)?,
             None => return Err(io::ErrorKind::NotFound.into()),
         };
-        file.write_all_at(bytes, start.offset.into())?;
-        file.sync_data()
+        if let Err(error) = file.write_all_at(bytes, start.offset.into()) {
+            // What was half written must not stand behind the end when another segment follows.
+            file.set_len(start.offset.into())?;
+            return Err(error);
+        }
+        sync(&file)
     }
 
     fn create(&self, segment: u32) -> io::Result<Arc<File>> {
         let path = self.path(segment);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-        sync_folder(&self.folder)?;
+        sync_folder(&self.folder).map_err(unsynced)?;
         Ok(self.keep(segment, file))
     }
 

@@ -39,8 +39,11 @@ impl Mark {
 
 /// Makes the file anew, durably.
 pub(super) fn create(folder: &Path, number: u64) -> io::Result<()> {
-    let file = File::create(path(folder))?;
-    file.write_all_at(&encode(number), 0)?;
+    // What is there is written over: on a full disk its space might not be had again.
+    let file = File::options().write(true).create(true).truncate(false).open(path(folder))?;
+    let mark = encode(number);
+    file.write_all_at(&mark, 0)?;
+    file.set_len(mark.len() as u64)?;
     file.sync_all()
 }
 
