@@ -14,7 +14,7 @@ const READ_AND_MAX_SEQS: i32 = 1006;
 
 /// Compares everything a phone has; faults are noted with their kind.
 pub(super) async fn check(phone: &mut Phone, ledger: &Ledger) -> Result<()> {
-    lists(phone).await?;
+    lists(phone).await;
     let request = GetConversationsHasReadAndMaxSeqReq {
         user_id: phone.user().to_owned(),
         conversation_ids: phone.copy.conversations.ids.iter().cloned().collect(),
@@ -39,20 +39,22 @@ pub(super) async fn check(phone: &mut Phone, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-async fn lists(phone: &mut Phone) -> Result<()> {
+/// All IDs that the node states.
+async fn all(phone: &mut Phone, path: &str, body: &Value, ids: &str) -> BTreeSet<String> {
+    let answer = phone.must("check", path, body.clone()).await;
+    strings(&answer[ids]).into_iter().collect()
+}
+
+async fn lists(phone: &mut Phone) {
     let user = json!({ "userID": phone.user(), "idHash": 0 });
-    let all = async |path: &str, body: &Value, ids: &str| -> Result<BTreeSet<String>> {
-        let answer = phone.client.call(path, body).await?;
-        Ok(strings(&answer[ids]).into_iter().collect())
-    };
-    let friends = all("/friend/get_full_friend_user_ids", &user, "userIDs").await?;
-    let groups = all("/group/get_full_join_group_ids", &user, "groupIDs").await?;
+    let friends = all(phone, "/friend/get_full_friend_user_ids", &user, "userIDs").await;
+    let groups = all(phone, "/group/get_full_join_group_ids", &user, "groupIDs").await;
     let conversations =
-        all("/conversation/get_full_conversation_ids", &user, "conversationIDs").await?;
+        all(phone, "/conversation/get_full_conversation_ids", &user, "conversationIDs").await;
     let mut members = BTreeMap::new();
     for group in &groups {
         let body = json!({ "groupID": group, "idHash": 0 });
-        let ids = all("/group/get_full_group_member_user_ids", &body, "userIDs").await?;
+        let ids = all(phone, "/group/get_full_group_member_user_ids", &body, "userIDs").await;
         members.insert(group.clone(), ids);
     }
     let Phone { copy, tally, .. } = phone;
@@ -69,7 +71,6 @@ async fn lists(phone: &mut Phone) -> Result<()> {
         let has = of.get(group).map_or(&nobody, |members| &members.ids);
         compare("member", has, wanted, |fault| tally.fault(fault));
     }
-    Ok(())
 }
 
 fn compare(what: &str, has: &BTreeSet<String>, wanted: &BTreeSet<String>, fault: impl Fn(String)) {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
+use super::check;
 use super::phone::Phone;
 use super::tally::Tally;
 use crate::node::unique;
@@ -46,13 +47,13 @@ pub(super) struct Life {
     pub(super) made: Vec<String>,
     /// Does nothing more from then on.
     pub(super) until: Instant,
-    /// Passed by all when nobody does anything any more.
+    /// Passed by all when nobody does anything any more, and again when nothing more comes to anybody.
     pub(super) done: Arc<Barrier>,
 }
 
 impl Life {
-    /// Lives; returns the phone when everything has come to it.
-    pub(super) async fn live(mut self) -> Result<Phone> {
+    /// Lives, and compares what the phone has once everything has come to everybody.
+    pub(super) async fn live(mut self) -> Result<()> {
         let mut next = Instant::now() + self.pause();
         while Instant::now() < self.until {
             if !self.phone.is_online() {
@@ -76,7 +77,25 @@ impl Life {
         }
         self.done.wait().await;
         self.settle().await?;
-        Ok(self.phone)
+        self.wait_for_others().await;
+        let checked = check::check(&mut self.phone, &self.ledger).await;
+        checked.with_context(|| format!("of {}", self.phone.user()))
+    }
+
+    /// Waits until nothing more comes to anybody, and reads on: the node ends a connection on which it
+    /// hears nothing.
+    async fn wait_for_others(&mut self) {
+        let settled = Arc::clone(&self.done);
+        let mut settled = std::pin::pin!(settled.wait());
+        loop {
+            if !self.phone.is_online() {
+                self.come_back().await;
+            }
+            tokio::select! {
+                _ = settled.as_mut() => return,
+                () = self.phone.wait() => self.phone.attend().await,
+            }
+        }
     }
 
     /// Takes what still comes, until nothing does.
