@@ -12,6 +12,7 @@
 mod budget;
 mod control;
 pub mod document;
+mod doubled;
 mod error;
 mod frame;
 mod halt;
