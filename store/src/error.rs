@@ -24,6 +24,9 @@ pub enum StoreError {
         /// Where it lies.
         reason: String,
     },
+    /// The first opening was cut off before anything was stored.
+    #[error("nothing was stored here yet")]
+    NothingStored,
     /// A file is not what was written, or is missing; nothing was changed.
     #[error("damage: {}: {reason}", file.display())]
     DamagedFile {

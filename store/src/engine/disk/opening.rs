@@ -94,7 +94,7 @@ pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreE
 pub(super) fn to_read(folder: &Path, cache_bytes: u64) -> Result<(Opened, TempDir), StoreError> {
     let overlay = Overlay::default();
     let (id, copied) = match look(folder, None, cache_bytes)? {
-        State::New => return Err(StoreError::Engine("nothing was ever stored here".into())),
+        State::New => return Err(StoreError::NothingStored),
         State::Adopting => (0, None),
         State::Kept(kept) => {
             replay(&overlay, &kept.found);
