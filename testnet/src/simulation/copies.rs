@@ -156,21 +156,6 @@ impl World {
         Ok(())
     }
 
-    async fn reconnect(&mut self) -> Result {
-        for node in &mut self.nodes {
-            node.set_ahead(0);
-            if !node.is_running() {
-                node.start().await?;
-            }
-        }
-        for a in &self.nodes {
-            for b in &self.nodes {
-                self.network.set_cut(a.key, b.key, false);
-            }
-        }
-        Ok(())
-    }
-
     async fn settle_copies(&mut self) -> Result {
         self.reconnect().await?;
         let began = Instant::now();

@@ -454,8 +454,8 @@ impl World {
         Ok(())
     }
 
-    /// Makes everything whole and waits until all has arrived.
-    pub(super) async fn heal(&mut self) -> Result {
+    /// Starts every node that does not run, and mends every link.
+    pub(super) async fn reconnect(&mut self) -> Result {
         for node in &mut self.nodes {
             node.set_ahead(0);
             if !node.is_running() {
@@ -467,6 +467,12 @@ impl World {
                 self.network.set_cut(a.key, b.key, false);
             }
         }
+        Ok(())
+    }
+
+    /// Makes everything whole and waits until all has arrived.
+    pub(super) async fn heal(&mut self) -> Result {
+        self.reconnect().await?;
         let began = Instant::now();
         loop {
             let mut waiting = Vec::new();
