@@ -211,6 +211,9 @@ async fn one_round(
         let folder = tempfile::tempdir()?;
         let made = disk.image(random, folder.path())?;
         checks.add(Image { round, number, cut, made, folder, facts }, totals).await?;
+        if options.must_fail && totals.failed > 0 {
+            break;
+        }
     }
     let next = checks.finish(totals).await?;
     Ok(next.or(start))
