@@ -29,6 +29,7 @@
 
 mod new_file;
 mod reader;
+mod shipper;
 mod writer;
 
 use std::fs;
@@ -38,12 +39,16 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 
 use crate::engine::{
-    Bulk, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, Position,
+    Bulk, Direction, DiskEngine, Engine, MAX_KEY_BYTES, MAX_VALUE_BYTES, Position, Shipped,
 };
-use crate::schema::META;
+use crate::record::Meta;
+use crate::schema::{self, META};
 use crate::{StoreError, epoch};
 
+pub use crate::engine::{End, Reached};
 pub use new_file::NewFile;
+pub use reader::{Head, head};
+pub use shipper::{ShipError, Shipper, journal_beside, reaches_ms};
 pub use writer::{Beside, File, write, write_with};
 
 const MAGIC: &[u8; 16] = b"entente backup\r\n";
@@ -183,29 +188,82 @@ pub fn read(
     new: NewEpoch,
     progress: impl FnMut(u64),
 ) -> Result<Summary, BackupError> {
-    read_with(input, &mut Nothing, engine, new, progress)
+    read_with(input, &mut Nothing, None, engine, new, progress).map(|(summary, _)| summary)
+}
+
+/// The journal that was shipped behind a backup.
+#[derive(Debug, Clone, Copy)]
+pub struct Behind<'a> {
+    /// Its folder.
+    pub folder: &'a Path,
+    /// What was written later does not count, Unix milliseconds.
+    pub until_ms: Option<i64>,
 }
 
 pub(crate) fn read_with(
     input: impl Read,
     beside: &mut dyn Take,
+    behind: Option<Behind<'_>>,
     engine: &dyn Engine,
     new: NewEpoch,
     progress: impl FnMut(u64),
-) -> Result<Summary, BackupError> {
+) -> Result<(Summary, Option<Reached>), BackupError> {
     use std::ops::Bound::Unbounded;
     if let Some(pair) = engine.scan((Unbounded, Unbounded), Direction::Ascending).next() {
         pair?;
         return Err(BackupError::NotEmpty(PathBuf::from("the engine")));
     }
     let mut bulk = Bulk::new(engine);
-    let (mut summary, meta) =
+    let (mut summary, mut meta) =
         reader::read_all(input, beside, progress, |key, value| Ok(bulk.put(key, Some(value))?))?;
+    let reached = behind.map(|behind| follow(behind, summary.position, &mut bulk, &mut meta));
+    let reached = reached.transpose()?;
     let meta = epoch::next(meta, new);
     summary.epoch = meta.epoch;
     bulk.put(META.raw_key(&0_u8), Some(meta.encode_to_vec().into()))?;
     bulk.flush()?;
-    Ok(summary)
+    Ok((summary, reached))
+}
+
+/// Lays the shipped journal over what a backup has.
+fn follow(
+    behind: Behind<'_>,
+    position: Option<Position>,
+    bulk: &mut Bulk<'_>,
+    meta: &mut Meta,
+) -> Result<Reached, BackupError> {
+    let Some(position) = position else {
+        let reason = "the backup does not say where the journal goes on".to_owned();
+        let end = End::Broken { file: behind.folder.to_owned(), reason };
+        return Ok(Reached { commits: 0, last_ms: None, end });
+    };
+    let mut failed = None;
+    let reached = Shipped::read(behind.folder, position, behind.until_ms, &mut |batch| {
+        let mut new_meta = None;
+        for (key, value) in &batch {
+            let Some(value) = value else { continue };
+            schema::check(key, value.clone()).map_err(|error| error.to_string())?;
+            if *key == META.raw_key(&0_u8) {
+                new_meta = Meta::decode(value.clone()).ok();
+            }
+        }
+        if let Some(new_meta) = new_meta {
+            *meta = new_meta;
+        }
+        let changes = batch.into_iter().filter(|(key, _)| *key != META.raw_key(&0_u8));
+        for (key, value) in changes {
+            if let Err(error) = bulk.put(key, value) {
+                let said = error.to_string();
+                failed.get_or_insert(error);
+                return Err(said);
+            }
+        }
+        Ok(())
+    })?;
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(reached),
+    }
 }
 
 /// Restores a backup into the default engine in `folder`, which must be absent or empty; `beside`
@@ -220,6 +278,21 @@ pub fn restore(
     new: NewEpoch,
     progress: impl FnMut(u64),
 ) -> Result<Summary, BackupError> {
+    let restored = restore_with(input, beside, None, folder, cache_bytes, new, progress);
+    restored.map(|(summary, _)| summary)
+}
+
+/// As [`restore`], and what was shipped of the journal behind the backup; says how far that came. What
+/// is broken there ends it, and is no error.
+pub fn restore_with(
+    input: impl Read,
+    beside: &mut dyn Take,
+    behind: Option<Behind<'_>>,
+    folder: &Path,
+    cache_bytes: u64,
+    new: NewEpoch,
+    progress: impl FnMut(u64),
+) -> Result<(Summary, Option<Reached>), BackupError> {
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(true) => return Err(BackupError::NotEmpty(folder.to_owned())),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -227,7 +300,7 @@ pub fn restore(
     }
     complete(folder, ".restoring", |partial| {
         let engine = DiskEngine::open(partial, cache_bytes)?;
-        read_with(input, beside, &engine, new, progress)
+        read_with(input, beside, behind, &engine, new, progress)
     })
 }
 

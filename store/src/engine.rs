@@ -7,8 +7,8 @@ mod memory;
 mod stand_in;
 
 pub(crate) use self::bulk::Bulk;
-pub use self::disk::{DiskEngine, DiskOptions};
-pub(crate) use self::disk::{Hole, Salvage};
+pub use self::disk::{DiskEngine, DiskOptions, End, Follower, Reached};
+pub(crate) use self::disk::{Hole, Resumed, Salvage, Shipped};
 pub use self::memory::MemoryEngine;
 pub(crate) use self::stand_in::{StandIns, stand_in};
 
@@ -123,6 +123,18 @@ pub trait Engine: Send + Sync + 'static {
         None
     }
 
+    /// Reads along behind a batch, if the engine keeps a journal.
+    fn follow(&self, after: u64) -> Option<Follower> {
+        let _ = after;
+        None
+    }
+
+    /// Whoever follows has every batch up to this one. What comes behind it is kept for a while; with
+    /// `u64::MAX` nothing is.
+    fn followed(&self, batch: u64) {
+        let _ = batch;
+    }
+
     /// Reads what was stored long ago, where that may have been damaged unnoticed; returns whether all
     /// of it is as it was written. `go_on` hears of every part how many bytes it had, and may end it.
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {
@@ -162,6 +174,14 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
 
     fn position(&self) -> Option<Position> {
         self.as_ref().position()
+    }
+
+    fn follow(&self, after: u64) -> Option<Follower> {
+        self.as_ref().follow(after)
+    }
+
+    fn followed(&self, batch: u64) {
+        self.as_ref().followed(batch);
     }
 
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {

@@ -123,7 +123,8 @@ fn make(
     let base = match backup {
         Some(input) if !salvage.is_sound() => {
             let keep = NewEpoch { salt: epoch.salt, skip: 0 };
-            let read = backup::read_with(input, &mut backup::Nothing, &engine, keep, |_| {})?;
+            let (read, _) =
+                backup::read_with(input, &mut backup::Nothing, None, &engine, keep, |_| {})?;
             followed = salvage.go_on_from(read.position);
             Base::Backup
         }

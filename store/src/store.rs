@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::committer::{Committer, Job};
-use crate::engine::{Batch, Direction, Engine, StandIns};
+use crate::engine::{Batch, Direction, Engine, Follower, StandIns};
 use crate::history::State;
 use crate::message_log::Tails;
 use crate::record::Meta;
@@ -143,6 +143,16 @@ impl Store {
     /// About how many pairs there are, for those who want to know how far they are; 0: nobody knows.
     pub fn count(&self) -> Result<u64, StoreError> {
         Ok(self.shared.engine.count()?.unwrap_or_default())
+    }
+
+    /// Reads along behind a batch of the journal, if there is one.
+    pub(crate) fn follow(&self, after: u64) -> Option<Follower> {
+        self.shared.engine.follow(after)
+    }
+
+    /// Who follows has every batch up to this one; with `u64::MAX` nobody follows.
+    pub(crate) fn followed(&self, batch: u64) {
+        self.shared.engine.followed(batch);
     }
 
     /// Commits since the store was opened; each took one sync, however many transactions it holds.

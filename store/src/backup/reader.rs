@@ -27,22 +27,7 @@ pub(super) fn read_all(
     progress: impl FnMut(u64),
     pass_on: impl FnMut(Vec<u8>, Bytes) -> Result<(), BackupError>,
 ) -> Result<(Summary, Meta), BackupError> {
-    let mut input = Input { inner: BufReader::new(input), hash: Sha256::new(), read: 0, part: 0 };
-    let mut magic = [0; MAGIC.len()];
-    match input.fill(&mut magic) {
-        Ok(()) if magic == *MAGIC => {}
-        Ok(()) | Err(BackupError::Truncated { .. }) => return Err(BackupError::NotABackup),
-        Err(error) => return Err(error),
-    }
-    let format = input.number()?;
-    if format > FORMAT {
-        return Err(BackupError::NewerFormat { found: format, known: FORMAT });
-    }
-    let schema = input.number()?;
-    if schema > schema::VERSION {
-        let (found, known) = (schema, schema::VERSION);
-        return Err(StoreError::NewerSchema { found, known }.into());
-    }
+    let (mut input, format, schema) = begin(input)?;
     let mut pairs = Pairs { progress, pass_on, records: 0, meta: None, position: None, last: None };
     let files = match format {
         1 => {
@@ -59,6 +44,61 @@ pub(super) fn read_all(
     let meta = pairs.meta.ok_or_else(|| input.damaged(no_meta("the backup")))?;
     let (records, epoch, position) = (pairs.records, meta.epoch, pairs.position);
     Ok((Summary { format, records, files, schema, epoch, position }, meta))
+}
+
+/// What a backup begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Version of its format.
+    pub format: u32,
+    /// The note about it; empty if there is none.
+    pub note: Vec<u8>,
+    /// Where in the journal of the data it was taken, if there was one.
+    pub position: Option<Position>,
+}
+
+/// Reads the beginning of a backup. Whether it is whole is not known then.
+///
+/// # Errors
+/// It does not begin as a backup does.
+pub fn head(input: impl Read) -> Result<Head, BackupError> {
+    let (mut input, format, _) = begin(input)?;
+    let mut head = Head { format, note: Vec::new(), position: None };
+    if format == 1 {
+        return Ok(head);
+    }
+    loop {
+        match input.record()? {
+            (kind::NOTE, note) => head.note = note,
+            (kind::SEALED, _) => {}
+            (kind::POSITION, content) => head.position = Position::decode(&content),
+            _ => return Ok(head),
+        }
+        if head.position.is_some() {
+            return Ok(head);
+        }
+    }
+}
+
+/// Reads what comes before everything else: the versions of format and schema.
+fn begin<R: Read>(input: R) -> Result<(Input<R>, u32, u32), BackupError> {
+    let mut input = Input { inner: BufReader::new(input), hash: Sha256::new(), read: 0, part: 0 };
+    let mut magic = [0; MAGIC.len()];
+    match input.fill(&mut magic) {
+        Ok(()) if magic == *MAGIC => {}
+        Ok(()) | Err(BackupError::Truncated { .. }) => return Err(BackupError::NotABackup),
+        Err(error) => return Err(error),
+    }
+    let format = input.number()?;
+    if format > FORMAT {
+        return Err(BackupError::NewerFormat { found: format, known: FORMAT });
+    }
+    let schema = input.number()?;
+    if schema > schema::VERSION {
+        let (found, known) = (schema, schema::VERSION);
+        return Err(StoreError::NewerSchema { found, known }.into());
+    }
+    Ok((input, format, schema))
 }
 
 /// Where pairs go.

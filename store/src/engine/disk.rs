@@ -29,6 +29,8 @@ use tempfile::TempDir;
 use self::closing::{Seal, Stop};
 pub(super) use self::file::{sync, sync_folder, unsynced};
 use self::journal::Journal;
+pub use self::journal::{End, Follower, Reached};
+pub(crate) use self::journal::{Resumed, Shipped};
 use self::keeper::Kept;
 use self::lock::Lock;
 use self::opening::Opened;
@@ -229,6 +231,17 @@ impl Engine for DiskEngine {
     fn position(&self) -> Option<Position> {
         let journal = self.data.journal.as_ref()?;
         Some(Position { journal: self.data.id, batch: journal.lock().number() })
+    }
+
+    fn follow(&self, after: u64) -> Option<Follower> {
+        let folder = opening::journal_folder(&self.data.folder);
+        self.data.journal.is_some().then(|| Follower::new(folder, self.data.id, after))
+    }
+
+    fn followed(&self, batch: u64) {
+        if let Some(journal) = &self.data.journal {
+            journal.lock().followed(batch);
+        }
     }
 
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {

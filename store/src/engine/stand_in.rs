@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use proto::sdkws::MsgData;
 
-use super::{Batch, Direction, Engine, KeyRange, Position, Scan};
+use super::{Batch, Direction, Engine, Follower, KeyRange, Position, Scan};
 use crate::StoreError;
 use crate::message_log::{DAMAGED, ERASED};
 use crate::schema;
@@ -111,6 +111,14 @@ impl Engine for StandIns {
 
     fn position(&self) -> Option<Position> {
         self.inner.position()
+    }
+
+    fn follow(&self, after: u64) -> Option<Follower> {
+        self.inner.follow(after)
+    }
+
+    fn followed(&self, batch: u64) {
+        self.inner.followed(batch);
     }
 
     fn read_all(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {

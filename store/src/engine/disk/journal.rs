@@ -5,10 +5,12 @@
 //! higher number, since writing over bytes that are there costs the disk less than appending. The
 //! [`mark`](Mark) says how far the journal has certainly come.
 
+mod follow;
 mod mark;
 mod record;
 pub(in crate::engine) mod salvage;
 mod segment;
+mod shipped;
 
 use std::fs::{self, File};
 use std::io;
@@ -16,9 +18,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use self::follow::Follower;
 use self::mark::Mark;
 pub(in crate::engine) use self::record::Record;
 use self::segment::{HEAD_BYTES, Head};
+pub use self::shipped::{End, Reached};
+pub(crate) use self::shipped::{Resumed, Shipped};
 use super::file::{damaged, fails, sync, sync_folder, unsynced};
 use crate::StoreError;
 use crate::engine::Batch;
@@ -30,6 +35,11 @@ const SHORT_SEGMENT_BYTES: u64 = 256 << 10;
 /// Segments that are not needed any more and are kept: a repair may have use for them. With one more
 /// the oldest is written anew.
 const MOST_SPARE: usize = 4;
+/// Segments that are not needed any more and are kept for somebody who follows the journal and is
+/// behind: 64 MiB. Who is further behind has missed something.
+const MOST_HELD: usize = 16;
+/// The same where space is short.
+const SHORT_HELD: usize = 2;
 /// A buffer for encoding that has grown beyond it is given back.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -195,12 +205,16 @@ impl Journal {
 
     fn go_on(folder: &Path, id: u64, found: &Found) -> io::Result<Self> {
         let mark = mark::open(folder)?;
+        let mut old = found.old.clone();
+        old.sort_unstable();
+        let spare = old.into_iter().map(|number| Segment { number, last: found.number });
         let mut files = Files {
-            spare: found.old.clone(),
+            spare: spare.collect(),
+            // Nobody has said yet whether they follow, and how far they are.
+            followed: 0,
             highest: found.highest,
             taken: found.unbegun.then_some(found.highest),
         };
-        files.spare.sort_unstable();
         let (current, file, end) = match found.last {
             Some((head, end)) => {
                 let file = File::options()
@@ -237,7 +251,8 @@ impl Journal {
             failed: false,
             buffer: Vec::new(),
         };
-        journal.files.drop_spare(folder, 2 * MOST_SPARE)?;
+        journal.files.drop_spare(folder, MOST_HELD, MOST_HELD)?;
+        journal.files.followed = u64::MAX;
         sync_folder(folder)?;
         Ok(journal)
     }
@@ -311,23 +326,30 @@ impl Journal {
             .partition::<Vec<_>, _>(|segment| segment.last <= number);
         self.full = full;
         let spare = &mut self.files.spare;
-        spare.extend(done.iter().map(|segment| segment.number));
-        spare.sort_unstable();
+        spare.extend(done);
+        spare.sort_unstable_by_key(|segment| segment.number);
         self.spare(self.is_short)
     }
 
     /// Gives back what is not needed, all of it where space is short.
     pub(super) fn spare(&mut self, is_short: bool) -> Result<(), StoreError> {
         self.is_short = is_short;
-        let most = if is_short { 0 } else { 2 * MOST_SPARE };
-        self.files.drop_spare(&self.folder, most).map_err(fails(&self.folder))
+        let (most, held) = if is_short { (0, SHORT_HELD) } else { (2 * MOST_SPARE, MOST_HELD) };
+        self.files.drop_spare(&self.folder, most, held).map_err(fails(&self.folder))
+    }
+
+    /// Who follows the journal has every batch up to this one; with `u64::MAX` nobody follows.
+    pub(super) fn followed(&mut self, number: u64) {
+        self.files.followed = number;
     }
 }
 
 /// The files that are not in use.
 struct Files {
-    /// Numbers of those that can be used again.
-    spare: Vec<u64>,
+    /// Those that can be used again, oldest first.
+    spare: Vec<Segment>,
+    /// Who follows has every batch up to this one.
+    followed: u64,
     /// Highest number of a file.
     highest: u64,
     /// The highest number, if its file has no head yet. Only the last file may be without.
@@ -336,14 +358,15 @@ struct Files {
 
 impl Files {
     /// Gives a number to the file of the next segment: the oldest of those that are there, if they are
-    /// many. Until that has its head, it is taken again.
+    /// many and who follows has them. Until that has its head, it is taken again.
     fn take(&mut self, folder: &Path) -> io::Result<u64> {
         if let Some(taken) = self.taken {
             return Ok(taken);
         }
         let next = self.highest.saturating_add(1);
-        if self.spare.len() > MOST_SPARE {
-            let old = self.spare.remove(0);
+        let free = self.spare.iter().filter(|segment| segment.last <= self.followed).count();
+        if free > MOST_SPARE || self.spare.len() > MOST_HELD {
+            let old = self.spare.remove(0).number;
             fs::rename(segment::path(folder, old), segment::path(folder, next))?;
         }
         self.highest = next;
@@ -351,11 +374,15 @@ impl Files {
         Ok(next)
     }
 
-    fn drop_spare(&mut self, folder: &Path, most: usize) -> io::Result<()> {
+    /// Removes the oldest beyond so many, but keeps up to so many for who follows and is behind.
+    fn drop_spare(&mut self, folder: &Path, most: usize, held: usize) -> io::Result<()> {
         // Those of a busy hour are not kept for ever.
-        while self.spare.len() > most {
-            let number = self.spare.remove(0);
-            fs::remove_file(segment::path(folder, number))?;
+        while self.spare.len() > most
+            && let Some(oldest) = self.spare.first()
+            && (oldest.last <= self.followed || self.spare.len() > held)
+        {
+            let oldest = self.spare.remove(0);
+            fs::remove_file(segment::path(folder, oldest.number))?;
         }
         Ok(())
     }

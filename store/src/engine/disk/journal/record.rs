@@ -103,6 +103,26 @@ pub(super) fn probe(journal: u64, bytes: &[u8]) -> Option<(usize, u64)> {
     Some((length, u64::from_be_bytes(take(&mut rest)?)))
 }
 
+/// The length of the record that begins `bytes`, as it says itself.
+pub(super) fn said_length(bytes: &[u8]) -> Option<usize> {
+    let (mark, rest) = bytes.split_first_chunk::<4>()?;
+    let length = u32::from_be_bytes(*rest.first_chunk()?);
+    (*mark == MARK).then(|| usize::try_from(length).ok()).flatten()
+}
+
+/// Whether `bytes` are a whole record, whatever it says of its length.
+pub(super) fn is_whole(journal: u64, bytes: &[u8]) -> bool {
+    let sum = bytes.get(8..).and_then(|rest| rest.first_chunk());
+    let summed = bytes.get(12..).filter(|_| bytes.len() >= HEAD_BYTES);
+    sum.zip(summed)
+        .is_some_and(|(sum, summed)| u32::from_be_bytes(*sum) == checksum(journal, summed))
+}
+
+/// When the whole record that begins `bytes` was written, Unix milliseconds.
+pub(super) fn written_ms(bytes: &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(*bytes.get(20..)?.first_chunk()?))
+}
+
 /// The record that begins `bytes`; `None` if there is no whole one of this journal.
 pub(super) fn decode(journal: u64, bytes: &[u8]) -> Option<Record> {
     let (length, number) = probe(journal, bytes)?;
