@@ -137,7 +137,10 @@ pub(crate) enum Command {
 
 /// Options of `backup`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BackupOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<BackupCommand>,
     /// The file to write, or a folder, in which it is named after the domain and the time; left out:
     /// the current folder. - is standard output.
     pub(crate) file: Option<PathBuf>,
@@ -156,11 +159,43 @@ pub(crate) struct BackupOptions {
     pub(crate) without_objects: bool,
 }
 
+/// Commands about the backups that a node makes by itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// List the backups in a folder: of when they are, up to when the journal behind each reaches, and
+    /// what came of restoring it on trial.
+    List {
+        /// The folder; left out: the one in which the node makes them.
+        #[arg(value_name = "FOLDER")]
+        within: Option<PathBuf>,
+    },
+    /// Let the node make one now, in the folder in which it makes them, and wait for it.
+    Now,
+}
+
+/// A moment, in Unix milliseconds.
+fn moment(text: &str) -> Result<i64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    let parsed = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
+    parsed.map_err(|_| {
+        "it is no time such as 2026-11-30T01:45:01Z, nor a number of Unix milliseconds".to_owned()
+    })
+}
+
 /// Options of `restore`.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreOptions {
-    /// The backup; - is standard input.
+    /// The backup; - is standard input. Of a folder, the newest, or the newest before TIME.
     pub(crate) file: PathBuf,
+    /// Restore the state of this moment, such as 2026-11-30T01:45:01Z or a number of Unix
+    /// milliseconds, by the journal that the node has shipped behind the backup.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<i64>,
+    /// Leave the journal behind the backup alone; without it, it is followed to its end.
+    #[arg(long, conflicts_with = "until")]
+    pub(crate) no_journal: bool,
     /// Most messages that one conversation can have got since the backup. So many seqs are left
     /// out: clients that still have those messages would take new ones for them.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
@@ -406,8 +441,12 @@ mod tests {
     fn commands(command: &clap::Command, before: &str) -> Vec<String> {
         let words = format!("{before} {}", command.get_name()).trim().to_owned();
         let below = command.get_subcommands().filter(|below| below.get_name() != "help");
-        let below: Vec<String> = below.flat_map(|below| commands(below, &words)).collect();
-        if below.is_empty() { vec![words] } else { below }
+        let mut found: Vec<String> = below.flat_map(|below| commands(below, &words)).collect();
+        let alone = !command.is_subcommand_required_set() && command.get_positionals().count() > 0;
+        if found.is_empty() || alone {
+            found.push(words);
+        }
+        found
     }
 
     /// A word of a command line is the name of a command, not of what it is about.

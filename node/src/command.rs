@@ -4,7 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod federation;
 pub(crate) mod health;
 mod list;
-mod passphrase;
+pub(crate) mod passphrase;
 pub(crate) mod repair;
 pub(crate) mod restore;
 
@@ -176,7 +176,7 @@ fn run_at(
         let services = Services::new(store.clone(), settings, Environment::system());
         let ca = config.federation.ca.clone();
         let configured = Configured::new(folder, data, &config)?;
-        let node = Node { services, federation: None, ca, api: None, configured };
+        let node = Node { services, federation: None, ca, api: None, configured, backups: None };
         operation.clone().run(&node, told).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -233,6 +233,19 @@ config! {
         /// Free disk space in MiB below which only what deletes is accepted; at least 8.
         reserve_mib: u64 = 64 => Rule::Number(0, 1 << 30),
     }
+    /// Backups that the node makes by itself.
+    backup: BackupSection {
+        /// An existing folder, of this node alone, in which backups are made, and the journal between
+        /// them is shipped; empty: none are.
+        folder: PathBuf = PathBuf::new() => Rule::Folder,
+        /// Hours from one full backup to the next.
+        every_hours: u64 = 24 => Rule::Number(1, 8_760),
+        /// Full backups that are kept; older ones are removed once a newer one was restored on trial.
+        keep: usize = 7 => Rule::Number(1, 10_000),
+        /// File whose first line is the passphrase of the secrets in them. Empty: the secret and the
+        /// keys of the node are left out.
+        passphrase_file: PathBuf = PathBuf::new() => Rule::File,
+    }
     /// Pictures, files and other objects.
     object: ObjectSection {
         /// Largest object in MiB.
@@ -266,6 +279,7 @@ impl Config {
             ("ws.tls_certificate", &self.ws.tls_certificate),
             ("ws.tls_key", &self.ws.tls_key),
             ("federation.ca", &self.federation.ca),
+            ("backup.passphrase_file", &self.backup.passphrase_file),
         ];
         let named = files.into_iter().filter(|(_, file)| !file.as_os_str().is_empty());
         named.map(|(key, file)| format!("{} ({key})", file.display())).collect()

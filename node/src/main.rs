@@ -1,6 +1,8 @@
 //! The node: command line, configuration, wiring.
 
 mod announce;
+mod backup;
+mod backups;
 mod check;
 mod cli;
 mod command;

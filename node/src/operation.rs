@@ -14,15 +14,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use services::federation::{LocalOnly, SetGroupSuccessorReq};
 use services::{Caller, Environment, Services};
-use store::backup::Beside;
 use store::verify::Finding;
 use store::{Store, schema};
 
+use crate::backup::{self, Content, Sources};
+use crate::backups::Backups;
 use crate::cli::Data;
 use crate::config::Config;
 use crate::data_folder::DataFolder;
 use crate::progress::Done;
-use crate::{check, damage, fetch, identity, known_secret, objects, proof};
+use crate::{check, damage, fetch, identity, known_secret, proof};
 
 /// An operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,16 +40,9 @@ pub(crate) enum Operation {
     /// Tells what a backup needs to know of the node; the secret is among it.
     BackupSources,
     /// Writes a backup to the output.
-    Backup {
-        /// A note about it.
-        note: String,
-        /// The secrets, encrypted, in hex; empty: none.
-        sealed: String,
-        /// The configuration, where it goes as it is.
-        config: Option<String>,
-        /// Uploaded files go with it.
-        objects: bool,
-    },
+    Backup { content: Content },
+    /// Makes one of those that the node makes by itself.
+    BackupNow,
     /// Tells where the node that serves has its API.
     Health,
     /// Tells what the node has done since it started.
@@ -128,6 +122,8 @@ pub(crate) struct Node {
     pub(crate) api: Option<String>,
     /// Where its configuration is.
     pub(crate) configured: Configured,
+    /// The backups that it makes by itself, if it serves and makes any.
+    pub(crate) backups: Option<Backups>,
 }
 
 /// Where a configuration in force comes from, and what it names.
@@ -148,6 +144,24 @@ impl Configured {
         let file = data.config.clone().unwrap_or_else(|| folder.config_file());
         let (names, config, folder) = (config.files(), config.clone(), folder.clone());
         Ok(Self { file: std::path::absolute(file)?, names, config, folder })
+    }
+
+    /// What it says.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What a backup needs to know of the node.
+    pub(crate) fn sources(&self, store: &Store) -> anyhow::Result<Sources> {
+        let last = identity::federated_as(&store.view())?;
+        let domain = self.config.federation.domain()?;
+        Ok(Sources {
+            domain: domain.map(|domain| domain.to_string()).unwrap_or_default(),
+            config: self.file.clone(),
+            files: self.names.clone(),
+            secret: self.config.auth.secret.clone(),
+            federated: last.is_some(),
+        })
     }
 
     /// What is wrong with the keys and the secret.
@@ -210,13 +224,17 @@ impl Operation {
     pub(crate) fn is_in_its_name(&self) -> bool {
         !matches!(
             self,
-            Self::Verify | Self::BackupSources | Self::Backup { .. } | Self::HasFederated
+            Self::Verify
+                | Self::BackupSources
+                | Self::Backup { .. }
+                | Self::BackupNow
+                | Self::HasFederated
         )
     }
 
     /// Whether it changes nothing, whatever it finds.
     pub(crate) fn only_looks(&self) -> bool {
-        matches!(self, Self::Verify | Self::Backup { .. } | Self::BackupSources)
+        matches!(self, Self::Verify | Self::Backup { .. } | Self::BackupSources | Self::BackupNow)
     }
 
     /// Runs the operation and returns its result.
@@ -273,6 +291,7 @@ impl Operation {
                     "damaged": services.store().damaged(),
                     "damaged_files": services.damaged_content(),
                     "federation_stopped": halt.map(|halt| halt.to_string()),
+                    "backups": node.backups.as_ref().map(Backups::status),
                 }))
             }
             Self::Counters => Ok(json!({
@@ -430,30 +449,24 @@ impl Operation {
                 }))
             }),
             Self::BackupSources => {
-                let settings = services.settings();
-                let last = identity::federated_as(&services.store().view())?;
-                Ok(json!({
-                    "domain": settings.domain.as_ref().map(Domain::as_str),
-                    "config": node.configured.file,
-                    "files": node.configured.names,
-                    "secret": settings.secret,
-                    "federated": last.is_some(),
-                }))
+                Ok(serde_json::to_value(node.configured.sources(services.store())?)?)
             }
-            Self::Backup { note, sealed, config, objects: with_objects } => {
-                tokio::task::block_in_place(|| {
-                    let folder = with_objects.then(|| services.settings().object_folder.clone());
-                    let sealed = hex::decode(sealed)?;
-                    let beside = Beside {
-                        note: note.as_bytes(),
-                        sealed: &sealed,
-                        files: &mut objects::for_backup(config, folder),
-                    };
-                    let progress = entries(services.store(), told.progress)?;
-                    let view = services.store().strict_view();
-                    let written = store::backup::write_with(view, beside, told.output, progress)?;
-                    Ok(json!({ "entries": written.records, "files": written.files }))
-                })
+            Self::Backup { content } => tokio::task::block_in_place(|| {
+                let progress = entries(services.store(), told.progress)?;
+                let objects = services.settings().object_folder.clone();
+                let view = services.store().strict_view();
+                let written = backup::write(view, content, objects, told.output, progress)?;
+                Ok(json!({ "entries": written.records, "files": written.files }))
+            }),
+            Self::BackupNow => {
+                let Some(backups) = &node.backups else {
+                    bail!(
+                        "no node serves this folder that makes backups by itself: `folder` in \
+                         [backup] names where. `entente backup FILE` makes one"
+                    );
+                };
+                let file = tokio::task::block_in_place(|| backups.now())?;
+                Ok(json!({ "file": file }))
             }
         }
     }

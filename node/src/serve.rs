@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::announce;
+use crate::backups::{Backups, Running};
 use crate::cli::{Data, Listen, Serve};
 use crate::config::{Checks, Config};
 use crate::control;
@@ -91,11 +92,28 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
         Ok(()) | Err(StoreError::DiskFull { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let start =
-        Start { folder, data, listen, config, connections, logging, hangups, first, printer };
+    let configured = Configured::new(&folder, data, &config)?;
+    let running = Running::start(&folder, configured.clone(), &store)?;
+    let backups = running.as_ref().map(Running::handle);
+    let start = Start {
+        folder,
+        configured,
+        backups,
+        data,
+        listen,
+        config,
+        connections,
+        logging,
+        hangups,
+        first,
+        printer,
+    };
     let outcome = runtime.block_on(serve(start, store.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     store.close();
+    if let Some(running) = running {
+        running.finish();
+    }
     match outcome? {
         End::Stopped => Ok(ExitCode::SUCCESS),
         End::NewEpoch => Err(start_again().context(
@@ -154,6 +172,8 @@ fn has_room(store: &Path, options: &store::Options, times: u64) -> bool {
 /// What a node starts with.
 struct Start<'a> {
     folder: DataFolder,
+    configured: Configured,
+    backups: Option<Backups>,
     data: &'a Data,
     listen: &'a Listen,
     config: Config,
@@ -256,6 +276,8 @@ fn assumed_url(config: &Config, address: SocketAddr) -> String {
 async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     let Start {
         folder,
+        configured,
+        backups,
         data,
         listen: given,
         config,
@@ -338,8 +360,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     let control = tokio::spawn({
         let ca = config.federation.ca.clone();
         let api = Some(own_url(config, api_address));
-        let configured = Configured::new(folder, data, config)?;
-        let node = Node { services, federation: federation.clone(), ca, api, configured };
+        let node = Node { services, federation: federation.clone(), ca, api, configured, backups };
         let stop = stop.clone();
         async move {
             let served = match commands {

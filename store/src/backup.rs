@@ -29,6 +29,7 @@
 
 mod new_file;
 mod reader;
+mod rehearsal;
 mod shipper;
 mod writer;
 
@@ -48,6 +49,7 @@ use crate::{StoreError, epoch};
 pub use crate::engine::{End, Reached};
 pub use new_file::NewFile;
 pub use reader::{Head, head};
+pub use rehearsal::{Rehearsal, rehearse};
 pub use shipper::{ShipError, Shipper, journal_beside, reaches_ms};
 pub use writer::{Beside, File, write, write_with};
 

@@ -6,17 +6,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
-use services::Environment;
 use store::backup::NewFile;
 
 use super::passphrase::{self, Which};
-use super::{rows, run, run_into, text};
-use crate::cli::{BackupOptions, Data};
-use crate::config;
+use super::{run, run_into, text};
+use crate::backup::{self, Sources};
+use crate::backups::list::{self, Listed};
+use crate::cli::{BackupCommand, BackupOptions, Data};
+use crate::config::Checks;
 use crate::data_folder::DataFolder;
 use crate::operation::Operation;
 use crate::printer::Printer;
-use crate::sealed::Secrets;
 
 /// In place of a file: standard output, or standard input.
 pub(super) const STANDARD: &str = "-";
@@ -24,21 +24,31 @@ pub(super) const STANDARD: &str = "-";
 /// What can be done without a passphrase.
 const INSTEAD: &str = "With --without-secrets the secret and the keys of the node are left out";
 
-/// `backup [FILE]`.
+/// `backup …`.
 pub(crate) fn run_one(
     data: &Data,
     options: &BackupOptions,
     printer: Printer,
 ) -> anyhow::Result<ExitCode> {
+    match &options.command {
+        None => write(data, options, printer),
+        Some(BackupCommand::List { within }) => list(data, within.as_deref(), printer),
+        Some(BackupCommand::Now) => now(data, printer),
+    }
+}
+
+/// `backup [FILE]`.
+fn write(data: &Data, options: &BackupOptions, printer: Printer) -> anyhow::Result<ExitCode> {
     let to_standard = options.file.as_ref().is_some_and(|file| file.as_os_str() == STANDARD);
     if to_standard && io::stdout().is_terminal() {
         bail!("a backup is nothing for a terminal: lead it into a file or a program");
     }
     let sources = run(data, &Operation::BackupSources, printer)?;
+    let sources: Sources = serde_json::from_value(sources)?;
     let new = if to_standard {
         None
     } else {
-        let path = named(options.file.as_deref(), &text(&sources, "domain"))?;
+        let path = named(options.file.as_deref(), &sources.domain)?;
         let made = NewFile::create(&path, options.force).map_err(|error| {
             let again = error.kind() == io::ErrorKind::AlreadyExists;
             let hint = if again { "; --force replaces it" } else { "" };
@@ -46,7 +56,16 @@ pub(crate) fn run_one(
         });
         Some((made?, path))
     };
-    let Content { operation, left_out, encrypted } = content(data, options, &sources)?;
+    let passphrase = if options.without_secrets {
+        None
+    } else {
+        Some(passphrase::get(options.passphrase_file.as_deref(), Which::New, INSTEAD)?)
+    };
+    let folder = DataFolder::new(&data.folder);
+    let content =
+        backup::gather(&folder, &sources, passphrase.as_deref(), !options.without_objects)?;
+    let (left_out, encrypted) = (content.note.left_out.clone(), !content.sealed.is_empty());
+    let operation = Operation::Backup { content };
     let (mut result, path) = match new {
         None => (run_into(data, &operation, printer, io::stdout())?, None),
         Some((mut file, path)) => {
@@ -91,82 +110,34 @@ fn named(given: Option<&Path>, domain: &str) -> anyhow::Result<PathBuf> {
         }
         return Ok(path);
     }
-    let now = jiff::Timestamp::from_millisecond(Environment::system().clock.now_ms())?;
-    let now = now.strftime("%Y%m%dT%H%M%SZ");
-    let domain = if domain.is_empty() { String::new() } else { format!("{domain}-") };
-    Ok(path.join(format!("entente-{domain}{now}.backup")))
+    backup::named(&path, domain)
 }
 
-/// What goes into a backup.
-struct Content {
-    operation: Operation,
-    left_out: Vec<String>,
-    encrypted: bool,
+/// `backup now`.
+fn now(data: &Data, printer: Printer) -> anyhow::Result<ExitCode> {
+    let result = run(data, &Operation::BackupNow, printer)?;
+    printer.print(&result, || format!("Made {}.", text(&result, "file")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn content(data: &Data, options: &BackupOptions, sources: &Value) -> anyhow::Result<Content> {
-    let folder = DataFolder::new(&data.folder);
-    let mut left_out = Vec::new();
-    let named = PathBuf::from(text(sources, "config"));
-    let config = match std::fs::read_to_string(&named) {
-        Ok(config) => Some(config),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", named.display()));
+/// `backup list [FOLDER]`.
+fn list(data: &Data, given: Option<&Path>, printer: Printer) -> anyhow::Result<ExitCode> {
+    let folder = match given {
+        Some(folder) => folder.to_owned(),
+        None => {
+            let folder = DataFolder::new(&data.folder);
+            folder.must_be_there()?;
+            let config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
+            config.backup.folder
         }
     };
-    let identity_file = folder.identity_file();
-    let identity = match folder.identity_if_there() {
-        Ok(Some(_)) => Some(std::fs::read_to_string(&identity_file)?),
-        Ok(None) if sources["federated"] == false => None,
-        Ok(None) => {
-            left_out.push(format!("{}: it is missing", identity_file.display()));
-            None
-        }
-        Err(error) => {
-            left_out.push(format!("{error:#}"));
-            None
-        }
-    };
-    let (mut sealed, mut plain) = (Vec::new(), None);
-    if options.without_secrets {
-        left_out.push("the secret: without it every token that was issued is refused".into());
-        if identity.is_some() {
-            let what = "the keys of the node, without which it is somebody else to other nodes: keep a \
-                        copy of";
-            left_out.push(format!("{what} {}", identity_file.display()));
-        }
-        plain = match config {
-            Some(text) if config::holds_secret(&text) => {
-                left_out.push(format!("{}: a secret is in it", named.display()));
-                None
-            }
-            config => config,
-        };
-    } else {
-        let file = options.passphrase_file.as_deref();
-        let passphrase = passphrase::get(file, Which::New, INSTEAD)?;
-        let secret = Some(text(sources, "secret")).filter(|secret| !secret.is_empty());
-        sealed = Secrets { secret, identity, config }.seal(&passphrase)?;
+    if folder.as_os_str().is_empty() {
+        bail!("the node makes no backups by itself: `folder` in [backup] is empty. Name a folder");
     }
-    for file in rows(sources, "files").iter().filter_map(Value::as_str) {
-        left_out.push(format!("{file}: the configuration names it"));
-    }
-    if options.without_objects {
-        left_out.push(format!("uploaded files: copy {}", folder.objects().display()));
-    }
-    let note = json!({
-        "program": env!("CARGO_PKG_VERSION"),
-        "made_ms": Environment::system().clock.now_ms(),
-        "domain": text(sources, "domain"),
-        "left_out": left_out,
-    });
-    let encrypted = !sealed.is_empty();
-    let operation = Operation::Backup {
-        note: note.to_string(),
-        sealed: hex::encode(sealed),
-        config: plain,
-        objects: !options.without_objects,
-    };
-    Ok(Content { operation, left_out, encrypted })
+    let listed = list::of(&folder)?;
+    let rows: Vec<Value> = listed.iter().map(Listed::json).collect();
+    printer.print(&json!({ "folder": folder, "backups": rows }), || {
+        listed.iter().map(Listed::line).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -25,24 +25,15 @@ pub(super) enum Which {
 /// The passphrase; `instead` says what else can be done without one.
 pub(super) fn get(file: Option<&Path>, which: Which, instead: &str) -> anyhow::Result<String> {
     let given = match file {
-        Some(file) => {
-            let text = fs::read_to_string(file);
-            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-            Some((text.lines().next().unwrap_or_default().to_owned(), file.display().to_string()))
-        }
+        Some(file) => return in_file(file),
         None => match std::env::var(VARIABLE) {
-            Ok(text) => Some((text, VARIABLE.to_owned())),
+            Ok(text) => Some(text),
             Err(std::env::VarError::NotPresent) => None,
             Err(error) => return Err(error).context(VARIABLE),
         },
     };
     let passphrase = match given {
-        Some((passphrase, from)) => {
-            if passphrase.len() < MIN_BYTES {
-                bail!("the passphrase in {from} has fewer than {MIN_BYTES} bytes");
-            }
-            return Ok(passphrase);
-        }
+        Some(passphrase) => return long_enough(passphrase, VARIABLE),
         None if io::stdin().is_terminal() && io::stderr().is_terminal() => ask(which)?,
         None => bail!(
             "a passphrase for the secrets is needed: --passphrase-file FILE, or {VARIABLE}. {instead}"
@@ -50,6 +41,21 @@ pub(super) fn get(file: Option<&Path>, which: Which, instead: &str) -> anyhow::R
     };
     if passphrase.len() < MIN_BYTES {
         bail!("the passphrase has fewer than {MIN_BYTES} bytes");
+    }
+    Ok(passphrase)
+}
+
+/// The passphrase in a file: its first line.
+pub(crate) fn in_file(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    let line = text.lines().next().unwrap_or_default();
+    long_enough(line.to_owned(), &file.display().to_string())
+}
+
+fn long_enough(passphrase: String, from: &str) -> anyhow::Result<String> {
+    if passphrase.len() < MIN_BYTES {
+        bail!("the passphrase in {from} has fewer than {MIN_BYTES} bytes");
     }
     Ok(passphrase)
 }

@@ -14,12 +14,15 @@ use anyhow::{Context as _, bail};
 use federation::identity::Identity;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
-use store::backup::{self, BackupError, NewEpoch, Take};
+use store::backup::{self, BackupError, Behind, End, NewEpoch, Reached, Take, journal_beside};
 
 use super::backup::STANDARD;
 use super::passphrase::{self, Which};
+use crate::backup::Note;
+use crate::backups::list;
 use crate::cli::{Data, RestoreOptions};
 use crate::config::Checks;
+use crate::damage;
 use crate::data_folder::{DataFolder, RESTORE_LOCK, write_file};
 use crate::objects::{self, CONFIG};
 use crate::printer::Printer;
@@ -38,7 +41,8 @@ pub(crate) fn run_one(
     printer: Printer,
 ) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::new(&data.folder);
-    let file = &options.file;
+    let file = &which(options)?;
+    let journal = journal_behind(options, file)?;
     let (input, bytes): (Box<dyn Read>, u64) = if file.as_os_str() == STANDARD {
         (Box::new(io::stdin()), 0)
     } else {
@@ -51,16 +55,17 @@ pub(crate) fn run_one(
     let bar = progress::bar(printer, "bytes");
     let input = Watched { input, read: 0, total: bytes, bar: &bar };
     let mut taken = Taken::new(options, &bar, &staging);
-    let restored = backup::restore(
+    let restored = backup::restore_with(
         BufReader::with_capacity(1 << 20, input),
         &mut taken,
+        journal.as_deref().map(|folder| Behind { folder, until_ms: options.until }),
         &staging.store(),
         config.store.cache_mib << 20,
         NewEpoch { salt: rand::random(), skip: options.lost },
         |_| {},
     );
     bar.finish_and_clear();
-    let restored = restored
+    let (restored, reached) = restored
         .map_err(|error| anyhow::anyhow!("{}: {error}. Nothing was changed", file.display()))?;
     let Taken { mut secrets, note, config, .. } = taken;
     secrets.config = secrets.config.or(config);
@@ -78,8 +83,18 @@ pub(crate) fn run_one(
             "secret, keys of the node, configuration and uploaded files: put them there".into(),
         );
     }
+    let made_ms = note["made_ms"].as_i64();
+    let journal = Followed { reached, wanted_ms: options.until, made_ms };
+    if journal.commits() > 0 {
+        missing.push("files uploaded after it was made: copy them from where objects/ was".into());
+    }
     let result = json!({
         "data": folder.path(),
+        "backup": file,
+        "commits": journal.commits(),
+        "until": journal.until_ms().map(list::time),
+        "until_ms": journal.until_ms(),
+        "whole": journal.is_whole(),
         "entries": restored.records,
         "files": restored.files,
         "secret": secrets.secret.is_some(),
@@ -92,6 +107,7 @@ pub(crate) fn run_one(
         let (entries, files) = (restored.records, restored.files);
         let into = folder.path().display();
         let mut lines = vec![format!("Restored {entries} entries, {files} files into {into}.")];
+        lines.extend(journal.lines());
         lines.extend(
             set_aside
                 .iter()
@@ -100,7 +116,106 @@ pub(crate) fn run_one(
         lines.extend(missing.iter().map(|what| format!("Not in the backup: {what}")));
         lines.join("\n")
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if journal.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(damage::EXIT_CODE) })
+}
+
+/// The file to restore: the one that is named, or of a folder the newest that is not too new.
+fn which(options: &RestoreOptions) -> anyhow::Result<PathBuf> {
+    let given = &options.file;
+    if !given.is_dir() {
+        return Ok(given.clone());
+    }
+    let mut listed = list::of(given)?;
+    listed.retain(list::Listed::is_readable);
+    let until = options.until.unwrap_or(i64::MAX);
+    match listed.iter().rev().find(|one| one.note.made_ms <= until) {
+        Some(found) => Ok(found.file.clone()),
+        None if listed.is_empty() => bail!("there is no backup in {}", given.display()),
+        None => bail!("all backups in {} are of a later time", given.display()),
+    }
+}
+
+/// The journal to follow behind a backup.
+fn journal_behind(options: &RestoreOptions, file: &Path) -> anyhow::Result<Option<PathBuf>> {
+    if file.as_os_str() == STANDARD {
+        if options.until.is_some() {
+            bail!("--until needs the file of the backup: the journal lies beside it");
+        }
+        return Ok(None);
+    }
+    if options.no_journal {
+        return Ok(None);
+    }
+    if let Some(until) = options.until {
+        let input = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let head = backup::head(input).with_context(|| format!("{}", file.display()))?;
+        let note: Note = serde_json::from_slice(&head.note).unwrap_or_default();
+        if note.made_ms == 0 {
+            bail!("{} does not say of when it is", file.display());
+        }
+        if note.made_ms > until {
+            bail!(
+                "{} is of {}, which is later: take the backup before it",
+                file.display(),
+                list::time(note.made_ms)
+            );
+        }
+    }
+    Ok(Some(journal_beside(file)).filter(|journal| journal.is_dir()))
+}
+
+/// What came of the journal behind a backup.
+struct Followed {
+    /// `None`: there was none.
+    reached: Option<Reached>,
+    /// The moment that was wanted.
+    wanted_ms: Option<i64>,
+    /// The moment of the backup, where it is known.
+    made_ms: Option<i64>,
+}
+
+impl Followed {
+    fn commits(&self) -> u64 {
+        self.reached.as_ref().map_or(0, |reached| reached.commits)
+    }
+
+    /// Of when the restored state is.
+    fn until_ms(&self) -> Option<i64> {
+        let last = self.reached.as_ref().and_then(|reached| reached.last_ms);
+        last.max(self.made_ms)
+    }
+
+    /// Whether nothing is known to be missing that was wanted.
+    fn is_whole(&self) -> bool {
+        match &self.reached {
+            Some(reached) => !matches!(reached.end, End::Broken { .. }),
+            None => self.wanted_ms.is_none(),
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let until = self.until_ms().map_or_else(|| "the backup".to_owned(), list::time);
+        let Some(Reached { commits, end, .. }) = &self.reached else {
+            let none = "There is no journal beside the backup: what was done after";
+            let missing = self.wanted_ms.map(|_| format!("{none} {until} is missing."));
+            return missing.into_iter().collect();
+        };
+        let mut lines =
+            vec![format!("With {commits} commits of the journal behind it, up to {until}.")];
+        match end {
+            End::Time => {}
+            End::Journal if self.wanted_ms.is_some() => {
+                lines.push("The journal ends there: nothing later was shipped.".into());
+            }
+            End::Journal => {}
+            End::Broken { file, reason } => lines.push(format!(
+                "The journal is damaged or not complete: {}: {reason}. What was done after {until} is \
+                 missing.",
+                file.display()
+            )),
+        }
+        lines
+    }
 }
 
 /// Where a restore puts everything before it is known to be whole.

@@ -36,6 +36,8 @@ pub(super) enum Rule {
     Url,
     /// A file that can be read; may be empty.
     File,
+    /// A folder; may be empty.
+    Folder,
     /// A file with certificates in PEM; may be empty.
     Certificates,
     /// A secret; empty: made by the node.
@@ -74,6 +76,7 @@ impl fmt::Display for Rule {
             Self::Address => write!(f, "HOST:PORT, such as 127.0.0.1:10002"),
             Self::Url => write!(f, "a URL such as https://im.example.org, or empty"),
             Self::File => write!(f, "a file that can be read, or empty"),
+            Self::Folder => write!(f, "a folder, or empty"),
             Self::Certificates => write!(f, "a file with certificates in PEM, or empty"),
             Self::Secret => write!(f, "at least {LEAST_SECRET_BYTES} bytes, or empty"),
             Self::UserIds => write!(f, "a list of user IDs, at least one"),

@@ -5,6 +5,7 @@ mod folder;
 mod identity;
 mod page;
 mod restore;
+mod scheduled;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

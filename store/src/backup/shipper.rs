@@ -98,9 +98,9 @@ impl Shipper {
         Ok(Ok(()))
     }
 
-    /// Ships no more into a folder.
-    pub fn end(&mut self, folder: &Path) {
-        self.chains.retain(|chain| chain.shipped.folder() != folder);
+    /// Ships no more but into these folders.
+    pub fn only(&mut self, folders: &[PathBuf]) {
+        self.chains.retain(|chain| folders.iter().any(|folder| folder == chain.shipped.folder()));
         self.tell();
     }
 

@@ -1,0 +1,410 @@
+//! Backups that the node makes by itself: a full one now and then, and in between the journal of the
+//! database, shipped beside it.
+//!
+//! Two threads do it. One ships every second, and hears only of what is durable; nobody who commits
+//! waits for it. The other makes full backups, restores each on trial, and removes old ones. Whatever
+//! goes wrong is said and tried again; the node goes on.
+
+mod full;
+pub(crate) mod list;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use parking_lot::{Condvar, Mutex};
+use serde_json::{Value, json};
+use services::Environment;
+use store::Store;
+use store::backup::{ShipError, Shipper, journal_beside};
+
+use self::list::{Check, Listed};
+use crate::data_folder::DataFolder;
+use crate::operation::Configured;
+
+/// Time between two looks at what is to be shipped.
+const SHIP_EVERY: Duration = Duration::from_secs(1);
+/// Time between two trials of the newest backup.
+const CHECK_EVERY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Time to the next try after one that failed; it doubles up to the most.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
+const MOST_RETRY: Duration = Duration::from_secs(60 * 60);
+/// How long a backup that is under way is waited for when the node stops.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The backups of a node that serves. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Backups(Arc<Shared>);
+
+/// The threads; they end with [`finish`](Running::finish).
+pub(crate) struct Running {
+    backups: Backups,
+    shipping: JoinHandle<()>,
+    making: JoinHandle<()>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    every_ms: i64,
+    keep: usize,
+    passphrase_file: Option<PathBuf>,
+    configured: Configured,
+    data: DataFolder,
+    /// `None` once the node has stopped, and likewise.
+    store: Mutex<Option<Store>>,
+    shipper: Mutex<Option<Shipper>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stopping: bool,
+    /// A part of the journal cannot be shipped any more.
+    gap: bool,
+    /// Shipping fails, and that was said.
+    failing: bool,
+    /// Backups that were asked for, and how many of these requests are done.
+    asked: u64,
+    done: u64,
+    /// What came of the last try, if anybody has asked for it.
+    outcome: Option<Result<PathBuf, String>>,
+    known: Known,
+}
+
+/// What is known of the backups.
+#[derive(Default, Clone)]
+struct Known {
+    newest: Option<(PathBuf, i64)>,
+    /// The newest that was in order when it was restored on trial.
+    good: Option<PathBuf>,
+    /// What came of restoring the newest.
+    check: Option<Check>,
+    /// Why the last try came to nothing.
+    problem: Option<String>,
+}
+
+fn now_ms() -> i64 {
+    Environment::system().clock.now_ms()
+}
+
+impl Running {
+    /// Begins, if a folder is configured.
+    pub(crate) fn start(
+        data: &DataFolder,
+        configured: Configured,
+        store: &Store,
+    ) -> anyhow::Result<Option<Self>> {
+        let config = &configured.config().backup;
+        if config.folder.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let passphrase_file =
+            Some(config.passphrase_file.clone()).filter(|file| !file.as_os_str().is_empty());
+        if passphrase_file.is_none() {
+            tracing::warn!(
+                "backups are made without the secret and the keys of the node: no \
+                 backup.passphrase_file is set"
+            );
+        }
+        let hours = i64::try_from(config.every_hours).unwrap_or(i64::MAX);
+        let shared = Shared {
+            folder: std::path::absolute(&config.folder)?,
+            every_ms: hours.saturating_mul(3_600_000),
+            keep: config.keep,
+            passphrase_file,
+            data: data.clone(),
+            store: Mutex::new(Some(store.clone())),
+            shipper: Mutex::new(Some(Shipper::new(store.clone()))),
+            configured,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        let backups = Backups(Arc::new(shared));
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.into()).spawn(work).context("cannot start a thread")
+        };
+        let (ships, makes) = (backups.clone(), backups.clone());
+        let shipping = spawn("shipping", Box::new(move || ships.0.ship_on()))?;
+        let making = spawn("backups", Box::new(move || makes.0.make_on()))?;
+        Ok(Some(Self { backups, shipping, making }))
+    }
+
+    /// For those who ask.
+    pub(crate) fn handle(&self) -> Backups {
+        self.backups.clone()
+    }
+
+    /// Ships the rest and ends; the store takes no more changes.
+    pub(crate) fn finish(self) {
+        let shared = &self.backups.0;
+        shared.state.lock().stopping = true;
+        shared.changed.notify_all();
+        let _ = self.shipping.join();
+        shared.ship();
+        let until = Instant::now() + PATIENCE;
+        while !self.making.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // A trial that is under way needs neither.
+        shared.shipper.lock().take();
+        shared.store.lock().take();
+    }
+}
+
+impl Backups {
+    /// Makes a full backup now; returns its file.
+    pub(crate) fn now(&self) -> anyhow::Result<PathBuf> {
+        let shared = &self.0;
+        let mut state = shared.state.lock();
+        state.asked += 1;
+        let own = state.asked;
+        shared.changed.notify_all();
+        while state.done < own {
+            if state.stopping {
+                bail!("the node is stopping");
+            }
+            shared.changed.wait(&mut state);
+        }
+        match &state.outcome {
+            Some(Ok(file)) => Ok(file.clone()),
+            Some(Err(why)) => bail!("{why}"),
+            None => bail!("nothing came of it"),
+        }
+    }
+
+    /// What is known, for `health`.
+    pub(crate) fn status(&self) -> Value {
+        let shared = &self.0;
+        let Known { newest, check, problem, .. } = shared.state.lock().known.clone();
+        let reaches = newest.as_ref().map(|(file, made_ms)| {
+            let shipper = shared.shipper.lock();
+            let shipped = shipper.as_ref().and_then(|s| s.reaches_ms(&journal_beside(file)));
+            list::time(shipped.unwrap_or_default().max(*made_ms))
+        });
+        json!({
+            "folder": shared.folder,
+            "newest": newest.as_ref().map(|(file, _)| file),
+            "made": newest.as_ref().map(|(_, made_ms)| list::time(*made_ms)),
+            "reaches": reaches,
+            "checked": check.as_ref().map(|check| list::time(check.at_ms)),
+            "ok": check.as_ref().map(|check| check.problem.is_none()),
+            "problem": problem.or(check.and_then(|check| check.problem)),
+        })
+    }
+}
+
+impl Shared {
+    /// The store, for a while.
+    fn store(&self) -> anyhow::Result<Store> {
+        self.store.lock().clone().context("the node is stopping")
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.state.lock().stopping
+    }
+
+    /// Ships until the node stops.
+    fn ship_on(&self) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                let until = Instant::now() + SHIP_EVERY;
+                while !state.stopping && !self.changed.wait_until(&mut state, until).timed_out() {}
+                if state.stopping {
+                    return;
+                }
+            }
+            self.ship();
+        }
+    }
+
+    /// Ships what is durable, and says once when that fails.
+    fn ship(&self) {
+        let outcomes = match &mut *self.shipper.lock() {
+            Some(shipper) => shipper.ship(),
+            None => return,
+        };
+        let mut failed = None;
+        let mut gap = false;
+        for (folder, outcome) in outcomes {
+            match outcome {
+                Ok(()) => {}
+                Err(ShipError::Gap) => {
+                    gap = true;
+                    let folder = folder.display();
+                    tracing::warn!(
+                        %folder,
+                        "a part of the journal can no longer be shipped; a new backup is made"
+                    );
+                }
+                Err(error) => failed = Some((folder, error)),
+            }
+        }
+        let mut state = self.state.lock();
+        if gap {
+            state.gap = true;
+            self.changed.notify_all();
+        }
+        match (failed, state.failing) {
+            (Some((folder, error)), false) => {
+                let folder = folder.display();
+                tracing::error!(%folder, %error, "the journal cannot be shipped; it is tried again");
+                state.known.problem = Some(format!("cannot write to {folder}: {error}"));
+                state.failing = true;
+            }
+            (None, true) => {
+                tracing::info!("the journal is shipped again");
+                state.known.problem = None;
+                state.failing = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes full backups until the node stops.
+    fn make_on(&self) {
+        let mut begun = false;
+        let mut retry: Option<Duration> = None;
+        loop {
+            let asked = self.state.lock().asked;
+            let outcome = if begun { self.work(asked) } else { self.begin() };
+            if self.is_stopping() {
+                return;
+            }
+            let mut state = self.state.lock();
+            let wait = match outcome {
+                Ok(due_ms) => {
+                    begun = true;
+                    retry = None;
+                    if !state.failing {
+                        state.known.problem = None;
+                    }
+                    let wait = u64::try_from(due_ms.saturating_sub(now_ms())).unwrap_or_default();
+                    // The clock may be set meanwhile.
+                    Duration::from_millis(wait).min(Duration::from_secs(60))
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    let folder = self.folder.display();
+                    tracing::error!(%folder, error = why, "no backup was made");
+                    state.known.problem = Some(why.clone());
+                    if state.done < asked {
+                        (state.done, state.outcome) = (asked, Some(Err(why)));
+                    }
+                    let next = retry.map_or(FIRST_RETRY, |last| (last * 2).min(MOST_RETRY));
+                    *retry.insert(next)
+                }
+            };
+            self.changed.notify_all();
+            let until = Instant::now() + wait;
+            loop {
+                let called = state.asked > state.done || (state.gap && retry.is_none());
+                if state.stopping {
+                    return;
+                }
+                if called || self.changed.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Goes on with what the last start has left; returns when there is something to do.
+    fn begin(&self) -> anyhow::Result<i64> {
+        full::clear_away(&self.folder, &self.domain()?)?;
+        let Some(newest) = self.own()?.pop() else {
+            return Ok(0);
+        };
+        let journal = journal_beside(&newest.file);
+        let resumed = match (&mut *self.shipper.lock(), newest.position) {
+            (Some(shipper), Some(position)) => shipper
+                .go_on(&journal, position)
+                .with_context(|| format!("cannot go on in {}", journal.display()))?,
+            _ => Err("it does not say where the journal goes on".to_owned()),
+        };
+        if let Err(why) = &resumed {
+            let file = newest.file.display();
+            tracing::warn!(%file, why, "the journal behind the last backup has a gap; a new one is made");
+        }
+        let mut state = self.state.lock();
+        state.gap = resumed.is_err();
+        if newest.check.as_ref().is_some_and(|check| check.problem.is_none()) {
+            state.known.good = Some(newest.file.clone());
+        }
+        state.known.newest = Some((newest.file, newest.note.made_ms));
+        state.known.check = newest.check;
+        drop(state);
+        Ok(self.due_ms())
+    }
+
+    /// When there is something to do.
+    fn due_ms(&self) -> i64 {
+        let state = self.state.lock();
+        match &state.known.newest {
+            Some((_, made_ms)) if !state.gap => {
+                let checked = state.known.check.as_ref().map_or(0, |check| check.at_ms);
+                (made_ms + self.every_ms).min(checked + CHECK_EVERY_MS)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Does what is due; returns when there is something to do again.
+    fn work(&self, asked: u64) -> anyhow::Result<i64> {
+        let (due, wanted) = {
+            let state = self.state.lock();
+            let newest = state.known.newest.as_ref();
+            let old = newest.is_none_or(|(_, made_ms)| made_ms + self.every_ms <= now_ms());
+            (state.gap || old, state.done < asked)
+        };
+        if due || wanted {
+            self.state.lock().gap = false;
+            let made = full::make(self);
+            if made.is_err() && due {
+                // It is still wanted.
+                self.state.lock().gap = true;
+            }
+            let file = made?;
+            let mut state = self.state.lock();
+            if state.done < asked {
+                (state.done, state.outcome) = (asked, Some(Ok(file)));
+            }
+            self.changed.notify_all();
+        } else if self.due_ms() <= now_ms() {
+            self.check_newest()?;
+        }
+        Ok(self.due_ms())
+    }
+
+    /// Restores the newest backup on trial once more.
+    fn check_newest(&self) -> anyhow::Result<()> {
+        let newest = self.state.lock().known.newest.clone();
+        let Some((file, _)) = newest else { return Ok(()) };
+        let checked = full::check(self, &file)?;
+        let mut state = self.state.lock();
+        // Nothing behind it is of use any more.
+        state.gap = checked.problem.is_some();
+        state.known.check = Some(checked);
+        Ok(())
+    }
+
+    fn domain(&self) -> anyhow::Result<String> {
+        let domain = self.configured.config().federation.domain()?;
+        Ok(domain.map(|domain| domain.to_string()).unwrap_or_default())
+    }
+
+    /// The backups that this node has made by itself, oldest first.
+    fn own(&self) -> anyhow::Result<Vec<Listed>> {
+        let domain = self.domain()?;
+        let mut listed = list::of(&self.folder)?;
+        listed.retain(|one| one.note.scheduled && one.note.domain == domain && one.is_readable());
+        Ok(listed)
+    }
+
+    fn passphrase_file(&self) -> Option<&Path> {
+        self.passphrase_file.as_deref()
+    }
+}
