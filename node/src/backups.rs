@@ -62,6 +62,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     stopping: bool,
+    /// What the last start has left was looked at.
+    looked: bool,
     /// A part of the journal cannot be shipped any more.
     gap: bool,
     /// Shipping fails, and that was said.
@@ -143,6 +145,12 @@ impl Running {
         shared.state.lock().stopping = true;
         shared.changed.notify_all();
         let _ = self.shipping.join();
+        {
+            // It may have come just before: what is behind the last backup is shipped all the same.
+            let mut state = shared.state.lock();
+            let until = Instant::now() + PATIENCE;
+            while !state.looked && !shared.changed.wait_until(&mut state, until).timed_out() {}
+        }
         shared.ship();
         let until = Instant::now() + PATIENCE;
         while !self.making.is_finished() && Instant::now() < until {
@@ -221,11 +229,11 @@ impl Shared {
         }
     }
 
-    /// Ships what is durable, and says once when that fails.
-    fn ship(&self) {
+    /// Ships what is durable, and says once when that fails; returns whether all was shipped.
+    fn ship(&self) -> bool {
         let outcomes = match &mut *self.shipper.lock() {
             Some(shipper) => shipper.ship(),
-            None => return,
+            None => return false,
         };
         let mut failed = None;
         let mut gap = false;
@@ -243,6 +251,7 @@ impl Shared {
                 Err(error) => failed = Some((folder, error)),
             }
         }
+        let shipped = failed.is_none() && !gap;
         let mut state = self.state.lock();
         if gap {
             state.gap = true;
@@ -262,6 +271,7 @@ impl Shared {
             }
             _ => {}
         }
+        shipped
     }
 
     /// Makes full backups until the node stops.
@@ -271,10 +281,12 @@ impl Shared {
         loop {
             let asked = self.state.lock().asked;
             let outcome = if begun { self.work(asked) } else { self.begin() };
-            if self.is_stopping() {
+            let mut state = self.state.lock();
+            state.looked = true;
+            self.changed.notify_all();
+            if state.stopping {
                 return;
             }
-            let mut state = self.state.lock();
             let wait = match outcome {
                 Ok(due_ms) => {
                     begun = true;

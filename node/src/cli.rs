@@ -137,7 +137,7 @@ pub(crate) enum Command {
 
 /// Options of `backup`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct BackupOptions {
     #[command(subcommand)]
     pub(crate) command: Option<BackupCommand>,

@@ -53,7 +53,10 @@ pub(super) fn make(shared: &Shared) -> anyhow::Result<PathBuf> {
             state.known.good = Some(path.clone());
         }
     }
-    ship_only(shared);
+    // The journal behind the one before must reach to the moment of this one.
+    if shared.ship() {
+        ship_only(shared);
+    }
     if in_order {
         prune(shared)?;
     }
