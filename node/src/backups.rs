@@ -261,7 +261,8 @@ impl Shared {
             (Some((folder, error)), false) => {
                 let folder = folder.display();
                 tracing::error!(%folder, %error, "the journal cannot be shipped; it is tried again");
-                state.known.problem = Some(format!("cannot write to {folder}: {error}"));
+                state.known.problem =
+                    Some(format!("the journal cannot be shipped to {folder}: {error}"));
                 state.failing = true;
             }
             (None, true) => {
@@ -369,7 +370,8 @@ impl Shared {
         let (due, wanted) = {
             let state = self.state.lock();
             let newest = state.known.newest.as_ref();
-            let old = newest.is_none_or(|(_, made_ms)| made_ms + self.every_ms <= now_ms());
+            let now = now_ms();
+            let old = newest.is_none_or(|(_, made)| *made > now || made + self.every_ms <= now);
             (state.gap || old, state.done < asked)
         };
         if due || wanted {
@@ -396,11 +398,17 @@ impl Shared {
         let newest = self.state.lock().known.newest.clone();
         let Some((file, _)) = newest else { return Ok(()) };
         let checked = full::check(self, &file)?;
-        let mut state = self.state.lock();
-        // Nothing behind it is of use any more.
-        state.gap = checked.problem.is_some();
-        state.known.check = Some(checked);
-        Ok(())
+        let in_order = checked.problem.is_none();
+        {
+            let mut state = self.state.lock();
+            // Nothing behind it is of use any more.
+            state.gap = !in_order;
+            state.known.check = Some(checked);
+            if in_order {
+                state.known.good = Some(file);
+            }
+        }
+        if in_order { full::prune(self) } else { Ok(()) }
     }
 
     fn domain(&self) -> anyhow::Result<String> {
@@ -413,6 +421,9 @@ impl Shared {
         let domain = self.domain()?;
         let mut listed = list::of(&self.folder)?;
         listed.retain(|one| one.note.scheduled && one.note.domain == domain && one.is_readable());
+        // One of the future is of a time in which the clock was wrong.
+        let now = now_ms();
+        listed.sort_by_key(|one| one.note.made_ms <= now);
         Ok(listed)
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use store::backup::{
     self, Behind, End, NewEpoch, NewFile, Nothing, Reached, ShipError, Shipper, journal_beside,
+    rehearse,
 };
 use store::engine::{DiskEngine, DiskOptions, Position};
 use store::record::UserCommand;
@@ -371,4 +372,29 @@ fn the_head_of_a_backup_says_where_it_was_taken() {
     assert!(backup::head(&b"something else"[..]).is_err());
     assert_eq!(journal_beside(Path::new("a/b.backup")), Path::new("a/b.journal"));
     assert_eq!(journal_beside(Path::new("a/b.x")), Path::new("a/b.x.journal"));
+}
+
+#[test]
+fn a_rehearsal_says_what_a_restore_would_bring() {
+    let (case, store) = Case::new();
+    let mut shipper = case.begin(&store);
+    (10..14).for_each(|n| put(&store, n, 10));
+    shipped(&mut shipper);
+    drop(shipper);
+    store.close();
+    let folder = case.journal();
+    let tried = |name: &str| {
+        let behind = Some(Behind { folder: &folder, until_ms: None });
+        let input = File::open(case.backup()).unwrap();
+        rehearse(input, behind, &case.folder.path().join(name), CACHE)
+    };
+    let found = tried("one").unwrap();
+    assert!(found.report.is_clean());
+    assert_eq!(found.report.records, 15, "14 rows and the meta record");
+    assert_eq!(found.reached.map(|reached| reached.commits), Some(4));
+    let mut bytes = fs::read(case.backup()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(case.backup(), bytes).unwrap();
+    assert!(tried("two").is_err());
 }

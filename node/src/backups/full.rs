@@ -18,6 +18,8 @@ use crate::command::passphrase;
 const TRIAL: &str = ".entente-trial-";
 /// Page cache of a trial.
 const TRIAL_CACHE_BYTES: u64 = 8 << 20;
+/// What ends the name of a backup that is not complete.
+const HALF: &str = ".backup.partial";
 /// What ends the name of a shipped journal.
 const JOURNAL: &str = ".journal";
 
@@ -160,7 +162,7 @@ fn try_restore(shared: &Shared, file: &Path) -> anyhow::Result<Rehearsal> {
 }
 
 /// Removes all but the newest ones.
-fn prune(shared: &Shared) -> anyhow::Result<()> {
+pub(super) fn prune(shared: &Shared) -> anyhow::Result<()> {
     let own = shared.own()?;
     let many = own.len().saturating_sub(shared.keep);
     for old in own.iter().take(many) {
@@ -183,6 +185,11 @@ pub(super) fn clear_away(folder: &Path, domain: &str) -> anyhow::Result<()> {
             && !path.with_extension(&SUFFIX[1..]).exists();
         if path.is_dir() && (name.starts_with(TRIAL) || of_none) {
             list::remove_folder(&path).with_context(fails)?;
+        }
+        let half = name.starts_with(&own) && name.ends_with(HALF);
+        // Whoever still writes it has locked it.
+        if half && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(&path).with_context(fails)?;
         }
     }
     Ok(())

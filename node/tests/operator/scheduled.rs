@@ -384,10 +384,26 @@ async fn old_ones_go_and_damage_is_said() -> Result {
             assert!(said(&refused).contains(why), "{}", said(&refused));
             assert!(!other.data().exists(), "something was made");
         }
+        // Behind one of an operator nothing was shipped.
+        let words = ["restore", "--without-secrets", "--until", &before.to_string(), &own];
+        let output = command(&other, &words).await?;
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        assert!(String::from_utf8(output.stdout)?.contains("There is no journal"));
+        // What a node leaves that is killed in the middle of a backup.
+        std::fs::write(folder.join("entente-20260101T000000Z.backup.partial"), "half")?;
+        std::fs::create_dir(folder.join("entente-20260101T000000Z.journal"))?;
+        std::fs::create_dir(folder.join(".entente-trial-x"))?;
         // The next start sees it, and makes a new one.
         node.launch().await?;
         until_there_are_newer(&node, &newest).await?;
         assert_eq!(node.stop().await?, Some(0));
+        for left in ["entente-20260101T000000Z.backup.partial", "entente-20260101T000000Z.journal"]
+        {
+            assert!(!folder.join(left).exists(), "{left}");
+        }
+        assert!(!folder.join(".entente-trial-x").exists());
+        let refused = run(&data, &["backup", "now"]).await?;
+        assert!(said(&refused).contains("no node serves"), "{}", said(&refused));
         let refused = run(&data, &["backup", "list"]).await?;
         assert!(said(&refused).contains("Name a folder"), "{}", said(&refused));
         Ok(())
