@@ -31,6 +31,8 @@ const CHECK_EVERY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Time to the next try after one that failed; it doubles up to the most.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 const MOST_RETRY: Duration = Duration::from_secs(60 * 60);
+/// Time after which a folder is said to be silent.
+const SILENT: Duration = Duration::from_secs(10);
 /// How long a backup that is under way is waited for when the node stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -68,6 +70,8 @@ struct State {
     gap: bool,
     /// Shipping fails, and that was said.
     failing: bool,
+    /// When the folder was last written to, or could have been.
+    answered: Option<Instant>,
     /// Backups that were asked for, and how many of these requests are done.
     asked: u64,
     done: u64,
@@ -80,6 +84,9 @@ struct State {
 #[derive(Default, Clone)]
 struct Known {
     newest: Option<(PathBuf, i64)>,
+    /// When the last commit was written that was shipped behind it, Unix milliseconds. Asking the shipper
+    /// could mean to wait for a disk.
+    reaches_ms: i64,
     /// The newest that was in order when it was restored on trial.
     good: Option<PathBuf>,
     /// What came of restoring the newest.
@@ -139,27 +146,33 @@ impl Running {
         self.backups.clone()
     }
 
-    /// Ships the rest and ends; the store takes no more changes.
+    /// Ships the rest and ends; the store takes no more changes. A folder that does not answer holds
+    /// nobody up for long.
     pub(crate) fn finish(self) {
         let shared = &self.backups.0;
         shared.state.lock().stopping = true;
         shared.changed.notify_all();
-        let _ = self.shipping.join();
-        {
-            // It may have come just before: what is behind the last backup is shipped all the same.
-            let mut state = shared.state.lock();
-            let until = Instant::now() + PATIENCE;
-            while !state.looked && !shared.changed.wait_until(&mut state, until).timed_out() {}
-        }
-        shared.ship();
-        let until = Instant::now() + PATIENCE;
-        while !self.making.is_finished() && Instant::now() < until {
-            thread::sleep(Duration::from_millis(5));
+        if !has_ended(&self.shipping, 2 * PATIENCE) {
+            let folder = shared.folder.display();
+            tracing::error!(%folder, "it does not answer; the next start ships the rest");
+            return;
         }
         // A trial that is under way needs neither.
-        shared.shipper.lock().take();
+        has_ended(&self.making, PATIENCE);
+        if let Some(mut shipper) = shared.shipper.try_lock() {
+            shipper.take();
+        }
         shared.store.lock().take();
     }
+}
+
+/// Waits until a thread has ended, but not for ever.
+fn has_ended(thread: &JoinHandle<()>, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while !thread.is_finished() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread.is_finished()
 }
 
 impl Backups {
@@ -186,12 +199,17 @@ impl Backups {
     /// What is known, for `health`.
     pub(crate) fn status(&self) -> Value {
         let shared = &self.0;
-        let Known { newest, check, problem, .. } = shared.state.lock().known.clone();
-        let reaches = newest.as_ref().map(|(file, made_ms)| {
-            let shipper = shared.shipper.lock();
-            let shipped = shipper.as_ref().and_then(|s| s.reaches_ms(&journal_beside(file)));
-            list::time(shipped.unwrap_or_default().max(*made_ms))
+        let (answered, known) = {
+            let state = shared.state.lock();
+            (state.answered, state.known.clone())
+        };
+        let Known { newest, reaches_ms, check, problem, .. } = known;
+        let silent = answered.map(|at| at.elapsed()).filter(|silent| *silent > SILENT);
+        let silent = silent.map(|silent| {
+            let folder = shared.folder.display();
+            format!("{folder} has not answered for {} seconds", silent.as_secs())
         });
+        let reaches = newest.as_ref().map(|(_, made_ms)| list::time(reaches_ms.max(*made_ms)));
         json!({
             "folder": shared.folder,
             "newest": newest.as_ref().map(|(file, _)| file),
@@ -199,7 +217,7 @@ impl Backups {
             "reaches": reaches,
             "checked": check.as_ref().map(|check| list::time(check.at_ms)),
             "ok": check.as_ref().map(|check| check.problem.is_none()),
-            "problem": problem.or(check.and_then(|check| check.problem)),
+            "problem": silent.or(problem).or(check.and_then(|check| check.problem)),
         })
     }
 }
@@ -214,25 +232,35 @@ impl Shared {
         self.state.lock().stopping
     }
 
-    /// Ships until the node stops.
+    /// Ships until the node stops, and then the rest.
     fn ship_on(&self) {
         loop {
-            {
-                let mut state = self.state.lock();
-                let until = Instant::now() + SHIP_EVERY;
-                while !state.stopping && !self.changed.wait_until(&mut state, until).timed_out() {}
-                if state.stopping {
-                    return;
-                }
+            let mut state = self.state.lock();
+            let until = Instant::now() + SHIP_EVERY;
+            while !state.stopping && !self.changed.wait_until(&mut state, until).timed_out() {}
+            let last = state.stopping;
+            if last {
+                // It may have come just before: what is behind the last backup is shipped all the same.
+                let until = Instant::now() + PATIENCE;
+                while !state.looked && !self.changed.wait_until(&mut state, until).timed_out() {}
             }
+            drop(state);
             self.ship();
+            if last {
+                return;
+            }
         }
     }
 
     /// Ships what is durable, and says once when that fails; returns whether all was shipped.
     fn ship(&self) -> bool {
-        let outcomes = match &mut *self.shipper.lock() {
-            Some(shipper) => shipper.ship(),
+        let newest = self.state.lock().known.newest.clone();
+        let (outcomes, reaches_ms) = match &mut *self.shipper.lock() {
+            Some(shipper) => {
+                let outcomes = shipper.ship();
+                let newest = newest.map(|(file, _)| journal_beside(&file));
+                (outcomes, newest.and_then(|folder| shipper.reaches_ms(&folder)))
+            }
             None => return false,
         };
         let mut failed = None;
@@ -253,6 +281,8 @@ impl Shared {
         }
         let shipped = failed.is_none() && !gap;
         let mut state = self.state.lock();
+        state.answered = Some(Instant::now());
+        state.known.reaches_ms = reaches_ms.unwrap_or_default().max(state.known.reaches_ms);
         if gap {
             state.gap = true;
             self.changed.notify_all();

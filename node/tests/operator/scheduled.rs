@@ -324,6 +324,48 @@ async fn a_folder_that_cannot_be_written_is_said_and_the_node_goes_on() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_does_not_answer_holds_nobody_up() -> Result {
+    in_time(async {
+        let (mut node, _) = prepared()?;
+        node.launch().await?;
+        let data = node.data();
+        let file = until_there_are(&node, 1).await?[0]["file"].clone();
+        let file = PathBuf::from(file.as_str().expect("a file"));
+        // Opening the next file takes for ever, as on a server that is gone.
+        let position = store::backup::head(std::fs::File::open(&file)?)?.position;
+        let next = position.expect("a place").batch + 1;
+        let next = store::backup::journal_beside(&file).join(format!("{next:016x}"));
+        let made = tokio::process::Command::new("mkfifo").arg(&next).status().await?;
+        assert!(made.success());
+        done(&data, &["user", "add", "ada"]).await?;
+        sleep(Duration::from_millis(1_500)).await;
+        let began = Instant::now();
+        for n in 0..5 {
+            done(&data, &["user", "add", &format!("u{n}")]).await?;
+            json(&node, &["health"]).await?;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let began = Instant::now();
+        while !done(&data, &["health"]).await?.contains("has not answered for") {
+            anyhow::ensure!(began.elapsed() < SOON, "health does not say so");
+            sleep(Duration::from_millis(200)).await;
+        }
+        let began = Instant::now();
+        assert_eq!(node.stop().await?, Some(0));
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        assert!(node.log()?.contains("does not answer"), "{}", node.log()?);
+        // It is there again: the next start ships the rest.
+        std::fs::remove_file(next)?;
+        node.launch().await?;
+        assert_eq!(node.stop().await?, Some(0));
+        let (other, _) = restored(&[&file.display().to_string()]).await?;
+        assert_eq!(users(&other).await?.len(), 7, "six, and the admin");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_ones_go_and_damage_is_said() -> Result {
     in_time(async {
         let (mut node, folder) = prepared()?;
