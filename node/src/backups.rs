@@ -128,7 +128,7 @@ impl Running {
             store: Mutex::new(Some(store.clone())),
             shipper: Mutex::new(Some(Shipper::new(store.clone()))),
             configured,
-            state: Mutex::default(),
+            state: Mutex::new(State { answered: Some(Instant::now()), ..State::default() }),
             changed: Condvar::new(),
         };
         let backups = Backups(Arc::new(shared));
@@ -281,7 +281,9 @@ impl Shared {
         }
         let shipped = failed.is_none() && !gap;
         let mut state = self.state.lock();
-        state.answered = Some(Instant::now());
+        if state.looked {
+            state.answered = Some(Instant::now());
+        }
         state.known.reaches_ms = reaches_ms.unwrap_or_default().max(state.known.reaches_ms);
         if gap {
             state.gap = true;
