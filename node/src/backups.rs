@@ -110,6 +110,11 @@ impl Running {
         if config.folder.as_os_str().is_empty() {
             return Ok(None);
         }
+        if store.only_reads() {
+            // Nothing changes, and the node starts again when something can.
+            tracing::warn!("no backups are made: the data can only be read");
+            return Ok(None);
+        }
         let passphrase_file =
             Some(config.passphrase_file.clone()).filter(|file| !file.as_os_str().is_empty());
         if passphrase_file.is_none() {
