@@ -55,7 +55,7 @@ pub(super) fn make(shared: &Shared) -> anyhow::Result<PathBuf> {
             state.known.good = Some(path.clone());
         }
     }
-    // The journal behind the one before must reach to the moment of this one.
+    // Where that could not be written until now, it goes on.
     if shared.ship() {
         ship_only(shared);
     }
@@ -110,6 +110,8 @@ fn write(
     let out = UntilStop { inner: &mut file, shared };
     let objects = shared.data.objects();
     let summary = backup::write(view, content, objects, out, |_| {}).with_context(fails)?;
+    // The journal behind the one before must reach to the moment of this one, however the node ends.
+    shared.ship();
     file.keep().with_context(fails)?;
     Ok(summary)
 }
