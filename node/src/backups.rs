@@ -445,7 +445,7 @@ impl Shared {
                 state.known.good = Some(file);
             }
         }
-        if in_order { full::prune(self) } else { Ok(()) }
+        full::prune(self)
     }
 
     fn domain(&self) -> anyhow::Result<String> {

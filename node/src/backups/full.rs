@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use store::backup::{Behind, End, NewFile, Rehearsal, journal_beside, rehearse};
 
-use super::list::{self, Check};
+use super::list::{self, Check, Listed};
 use super::{Shared, now_ms};
 use crate::backup::{self, SUFFIX};
 use crate::command::passphrase;
@@ -59,9 +59,7 @@ pub(super) fn make(shared: &Shared) -> anyhow::Result<PathBuf> {
     if shared.ship() {
         ship_only(shared);
     }
-    if in_order {
-        prune(shared)?;
-    }
+    prune(shared)?;
     Ok(path)
 }
 
@@ -163,16 +161,26 @@ fn try_restore(shared: &Shared, file: &Path) -> anyhow::Result<Rehearsal> {
     Ok(rehearse(input, Some(behind), &trial.path().join("store"), TRIAL_CACHE_BYTES)?)
 }
 
-/// Removes all but the newest ones.
+/// Removes old ones.
 pub(super) fn prune(shared: &Shared) -> anyhow::Result<()> {
     let own = shared.own()?;
-    let many = own.len().saturating_sub(shared.keep);
-    for old in own.iter().take(many) {
+    let in_order: Vec<_> = own.iter().map(Listed::is_in_order).collect();
+    for old in superfluous(&in_order, shared.keep).filter_map(|at| own.get(at)) {
         let file = old.file.display();
         list::remove(&old.file).with_context(|| format!("cannot remove {file}"))?;
         tracing::info!(%file, "an old backup was removed");
     }
     Ok(())
+}
+
+/// Which of the backups go, of those of which it is known whether they are in order, oldest first: all
+/// but the newest. While the newest is not in order, only those go that are not, either: what can be
+/// used stays, and a trial that fails day after day fills no disk.
+fn superfluous(in_order: &[Option<bool>], keep: usize) -> impl Iterator<Item = usize> {
+    let many = in_order.len().saturating_sub(keep);
+    let is_newest_bad = in_order.last() == Some(&Some(false));
+    let old = in_order.iter().take(many).enumerate();
+    old.filter(move |(_, one)| !is_newest_bad || **one == Some(false)).map(|(at, _)| at)
 }
 
 /// Removes what a node has left that ended in the middle of something.
@@ -227,5 +235,33 @@ impl<T: Write> Write for UntilStop<'_, T> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::superfluous;
+
+    fn left(in_order: &[Option<bool>], keep: usize) -> Vec<Option<bool>> {
+        let gone: Vec<usize> = superfluous(in_order, keep).collect();
+        let all = in_order.iter().enumerate();
+        all.filter(|(at, _)| !gone.contains(at)).map(|(_, one)| *one).collect()
+    }
+
+    #[test]
+    fn the_newest_stay_and_while_they_are_bad_the_good_ones_too() {
+        let (good, bad, unknown) = (Some(true), Some(false), None);
+        assert_eq!(left(&[], 2), []);
+        assert_eq!(left(&[good, bad], 2), [good, bad]);
+        assert_eq!(left(&[good, good, good], 2), [good, good]);
+        assert_eq!(left(&[good, bad, good], 1), [good]);
+        assert_eq!(left(&[good, good, bad], 2), [good, good, bad]);
+        assert_eq!(left(&[good, unknown, bad, bad], 1), [good, unknown, bad]);
+        let mut days = vec![good, good];
+        for _ in 0..100 {
+            days.push(bad);
+            days = left(&days, 2);
+        }
+        assert_eq!(days, [good, good, bad, bad]);
     }
 }

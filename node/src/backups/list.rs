@@ -66,6 +66,11 @@ impl Listed {
         self.unreadable.is_none()
     }
 
+    /// Whether it was in order when it was restored on trial; `None`: it was not tried.
+    pub(crate) fn is_in_order(&self) -> Option<bool> {
+        self.check.as_ref().map(|check| check.problem.is_none())
+    }
+
     /// As JSON.
     pub(crate) fn json(&self) -> Value {
         let checked = self.check.as_ref().map(|check| {
