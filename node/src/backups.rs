@@ -123,10 +123,9 @@ impl Running {
                  backup.passphrase_file is set"
             );
         }
-        let hours = i64::try_from(config.every_hours).unwrap_or(i64::MAX);
         let shared = Shared {
             folder: std::path::absolute(&config.folder)?,
-            every_ms: hours.saturating_mul(3_600_000),
+            every_ms: i64::try_from(config.every.duration().as_millis()).unwrap_or(i64::MAX),
             keep: config.keep,
             passphrase_file,
             data: data.clone(),

@@ -10,6 +10,7 @@ mod federation;
 mod notification;
 mod origin;
 mod problem;
+mod quantity;
 mod read;
 mod rule;
 
@@ -24,6 +25,7 @@ pub(crate) use example::example;
 use notification::Notification;
 pub(crate) use origin::Given;
 pub(crate) use problem::Problems;
+use quantity::{Size, Span};
 pub(crate) use read::{Checks, Sources};
 use rule::Rule;
 
@@ -102,9 +104,9 @@ config! {
         gzip: bool = true => Rule::Flag,
         /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 10_000 => Rule::Number(1, 10_000_000),
-        /// Seconds for which a connection may stay idle between two requests; when three quarters of
-        /// the connections are taken, 10.
-        idle_seconds: u64 = 75 => Rule::Number(1, 86_400),
+        /// How long a connection may stay idle between two requests; when three quarters of the
+        /// connections are taken, 10 seconds.
+        idle: Span = Span::seconds(75) => Rule::Span(Span::seconds(1), Span::days(1)),
         /// Addresses and networks of proxies in front of both ports: what they say in
         /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` counts.
         trusted_proxies: Vec<String> = vec!["127.0.0.0/8".into(), "::1".into()] => Rule::Networks,
@@ -119,14 +121,14 @@ config! {
         listen: String = "0.0.0.0:10001".into() => Rule::Address,
         /// Connections at the same time; fewer if the limit of open files is low.
         max_connections: usize = 100_000 => Rule::Number(1, 10_000_000),
-        /// Largest frame of a client in bytes.
-        max_frame_bytes: usize = 1024 * 1024 => Rule::Number(4_096, 64 << 20),
+        /// Largest frame of a client.
+        max_frame: Size = Size::mib(1) => Rule::Size(Size::kib(4), Size::mib(64)),
         /// Frames that may wait for a client; one that lets more wait is disconnected.
         queue_frames: usize = 1_024 => Rule::Number(1, 1_000_000),
-        /// Bytes that may wait for a client; one that lets more wait is disconnected.
-        queue_bytes: usize = 2 * 1024 * 1024 => Rule::Number(65_536, 1 << 30),
-        /// Bytes that may wait for all clients together; above it, 64 KiB may wait for one.
-        queue_all_bytes: usize = 256 * 1024 * 1024 => Rule::Number(65_536, 1 << 40),
+        /// What may wait for a client; one that lets more wait is disconnected.
+        queue: Size = Size::mib(2) => Rule::Size(Size::kib(64), Size::gib(1)),
+        /// What may wait for all clients together; above it, 64 KiB may wait for one.
+        queue_all: Size = Size::mib(256) => Rule::Size(Size::kib(64), Size::gib(1_024)),
         /// Messages being sent at the same time, of all clients who send more than 50 a second.
         /// What comes above it is not read yet: they wait for each other, and nobody for them.
         /// While others send too, an eighth of it.
@@ -146,8 +148,8 @@ config! {
         admin_users: Vec<String> = vec!["imAdmin".into()] => Rule::UserIds,
         /// Their names, in the same order.
         admin_nicknames: Vec<String> = vec!["superAdmin".into()] => Rule::Texts,
-        /// Days for which a token is valid.
-        token_expire_days: i64 = 90 => Rule::Number(1, 36_500),
+        /// How long a token is valid.
+        token_expire: Span = Span::days(90) => Rule::Span(Span::seconds(60), Span::days(36_500)),
         /// 0 nobody is kicked, 1 one device per platform, 4 one per class of platforms,
         /// 5 any PCs and one other device.
         multi_login_policy: i32 = 1 => Rule::NumberOf(&[0, 1, 4, 5]),
@@ -163,12 +165,12 @@ config! {
         open_directory: bool = false => Rule::Flag,
         /// New members of a group see what was said before they came.
         history_for_new_members: bool = true => Rule::Flag,
-        /// Largest message in bytes.
-        message_max_bytes: usize = 60 * 1024 => Rule::Number(1, 60 * 1024),
-        /// Hours within which a message sent again with the same clientMsgID is recognised.
-        dedupe_hours: i64 = 24 => Rule::Number(0, 87_600),
-        /// Days after which messages are removed; 0 keeps them.
-        retain_days: i64 = 0 => Rule::Number(0, 36_500),
+        /// Largest message.
+        message_max: Size = Size::kib(60) => Rule::Size(Size::ONE, Size::kib(60)),
+        /// How long a message sent again with the same clientMsgID is recognised.
+        dedupe: Span = Span::days(1) => Rule::Span(Span::ZERO, Span::days(3_650)),
+        /// How long messages are kept; 0: for ever.
+        retain: Span = Span::ZERO => Rule::Span(Span::ZERO, Span::days(36_500)),
     }
     /// Federation with the nodes of other organisations.
     federation: FederationSection {
@@ -202,9 +204,9 @@ config! {
         deny_outgoing: Vec<String> = Vec::new() => Rule::Domains,
         /// Users of other nodes may only write to their friends, and to who has written to them.
         consent: bool = false => Rule::Flag,
-        /// Days after which messages and friend requests that another node could not be given are
-        /// given up, and their senders told; 0: never.
-        expire_days: u32 = 30 => Rule::Number(0, 36_500),
+        /// Messages and friend requests that another node could not be given for so long are given up,
+        /// and their senders told; 0: never.
+        expire: Span = Span::days(30) => Rule::Span(Span::ZERO, Span::days(36_500)),
         /// Believe the first node that speaks for a domain of which nothing is known; for testnets.
         trust_first_use: bool = false => Rule::Flag,
         /// Authorities, in PEM, that may vouch for the HTTPS of other domains; empty: the system's.
@@ -212,34 +214,35 @@ config! {
         /// Events of one other node that are applied in a second; the others wait. Of 400, one
         /// may be refused.
         events_per_second: u32 = 20_000 => Rule::Number(1, 4_294_967_295),
-        /// Bytes of events of one other node in a second.
-        event_bytes_per_second: u32 = 33_554_432 => Rule::Number(65_536, 4_294_967_295),
+        /// Size of the events of one other node in a second.
+        event_bytes_per_second: Size = Size::mib(32) => Rule::Size(Size::kib(64), Size::mib(4_095)),
         /// Events in a second that are applied of one user of another node, or of one group there;
         /// beyond, that node waits.
         events_per_second_each: u32 = 5_000 => Rule::Number(1, 4_294_967_295),
-        /// Bytes of events in a second of one user of another node, or of one group there.
-        event_bytes_per_second_each: u32 = 16_777_216 => Rule::Number(65_536, 4_294_967_295),
+        /// Size of the events in a second of one user of another node, or of one group there.
+        event_bytes_per_second_each: Size =
+            Size::mib(16) => Rule::Size(Size::kib(64), Size::mib(4_095)),
         /// Requests of one other node that are answered in a second; the others are refused.
         requests_per_second: u32 = 1_000 => Rule::Number(1, 4_294_967_295),
-        /// Content of other nodes that is kept, in MiB; the oldest goes first.
-        media_cache_mib: u64 = 10_240 => Rule::Number(0, 1 << 30),
+        /// Content of other nodes that is kept; the oldest goes first.
+        media_cache: Size = Size::gib(10) => Rule::Size(Size::ZERO, Size::gib(1 << 20)),
     }
     /// The database.
     store: StoreSection {
-        /// Memory for caching pages, in MiB.
-        cache_mib: u64 = 64 => Rule::Number(1, 1 << 20),
-        /// Changes that are kept in memory before the index is written, in KiB; the journal has them.
-        checkpoint_kib: u64 = 8_192 => Rule::Number(16, 1 << 20),
-        /// Free disk space in MiB below which only what deletes is accepted; at least 8.
-        reserve_mib: u64 = 64 => Rule::Number(0, 1 << 30),
+        /// Memory for caching pages.
+        cache: Size = Size::mib(64) => Rule::Size(Size::mib(1), Size::gib(1_024)),
+        /// Changes that are kept in memory before the index is written; the journal has them.
+        checkpoint: Size = Size::mib(8) => Rule::Size(Size::kib(16), Size::gib(1)),
+        /// Free disk space below which only what deletes is accepted; at least 8 MiB.
+        reserve: Size = Size::mib(64) => Rule::Size(Size::ZERO, Size::gib(1 << 20)),
     }
     /// Backups that the node makes by itself.
     backup: BackupSection {
         /// An existing folder, of this node alone, in which backups are made, and the journal between
         /// them is shipped; empty: none are.
         folder: PathBuf = PathBuf::new() => Rule::Folder,
-        /// Hours from one full backup to the next.
-        every_hours: u64 = 24 => Rule::Number(1, 8_760),
+        /// Time from one full backup to the next.
+        every: Span = Span::days(1) => Rule::Span(Span::seconds(60), Span::days(365)),
         /// Full backups that are kept; older ones are removed once a newer one was restored on trial.
         keep: usize = 7 => Rule::Number(1, 10_000),
         /// File whose first line is the passphrase of the secrets in them. Empty: the secret and the
@@ -248,10 +251,10 @@ config! {
     }
     /// Pictures, files and other objects.
     object: ObjectSection {
-        /// Largest object in MiB.
-        max_mib: u64 = 1_024 => Rule::Number(1, 1 << 20),
-        /// Days for which a link to an object works.
-        url_days: i64 = 7 => Rule::Number(1, 36_500),
+        /// Largest object.
+        max: Size = Size::gib(1) => Rule::Size(Size::kib(64), Size::gib(1_024)),
+        /// How long a link to an object works.
+        url_expire: Span = Span::days(7) => Rule::Span(Span::seconds(60), Span::days(36_500)),
     }
     /// The log, written to standard error.
     log: Log {

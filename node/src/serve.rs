@@ -203,7 +203,7 @@ pub(crate) fn open_store(
     let path = folder.store();
     folder.must_be_whole()?;
     let fails = |error| damage::of_store(folder.path(), &path, error);
-    let cache_bytes = config.store.cache_mib << 20;
+    let cache_bytes = config.store.cache.bytes();
     let options = options(config);
     // Where nothing is stored there is nothing to read, either.
     let access = if path.join("db").exists() && !has_room(&path, &options, 1) {
@@ -213,8 +213,7 @@ pub(crate) fn open_store(
     };
     let engine = match access {
         Access::Change => {
-            let kib = usize::try_from(config.store.checkpoint_kib).unwrap_or(usize::MAX);
-            let checkpoint_bytes = kib.saturating_mul(1 << 10);
+            let checkpoint_bytes = config.store.checkpoint.len();
             DiskEngine::open_with(&path, DiskOptions { cache_bytes, checkpoint_bytes })
         }
         Access::Look => DiskEngine::open_read_only(&path, cache_bytes),
@@ -223,13 +222,17 @@ pub(crate) fn open_store(
     Store::open(Box::new(engine), options).map_err(fails)
 }
 
+fn ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// How the store of a configuration works.
 fn options(config: &Config) -> store::Options {
     store::Options {
         salt: rand::random(),
-        dedupe_window_ms: config.chat.dedupe_hours.saturating_mul(3_600_000),
+        dedupe_window_ms: ms(config.chat.dedupe.duration()),
         dedupe_messages: DEDUPE_MESSAGES,
-        reserve_bytes: config.store.reserve_mib << 20,
+        reserve_bytes: config.store.reserve.bytes(),
         inline: false,
     }
 }
@@ -241,22 +244,22 @@ pub(crate) fn settings(folder: &DataFolder, config: &Config, domain: Option<Doma
         secret: config.auth.secret.clone(),
         admin_users: config.auth.admin_users.clone(),
         admin_nicknames: config.auth.admin_nicknames.clone(),
-        token_expire_days: config.auth.token_expire_days,
+        token_expire: config.auth.token_expire.duration(),
         multi_login_policy: config.auth.multi_login_policy,
         max_tokens_per_platform: config.auth.max_tokens_per_platform,
         friend_verify: config.chat.friend_verify,
         open_directory: config.chat.open_directory,
         consent: config.federation.consent,
-        expire_days: config.federation.expire_days,
+        expire: config.federation.expire.duration(),
         history_for_new_members: config.chat.history_for_new_members,
-        message_max_bytes: config.chat.message_max_bytes,
-        retain_days: config.chat.retain_days,
+        message_max_bytes: config.chat.message_max.len(),
+        retain: config.chat.retain.duration(),
         public_url: config.api.public_url.clone(),
         assumed_url: String::new(),
         object_folder: folder.objects(),
-        object_max_bytes: config.object.max_mib << 20,
-        media_cache_bytes: config.federation.media_cache_mib << 20,
-        object_url_days: config.object.url_days,
+        object_max_bytes: config.object.max.bytes(),
+        media_cache_bytes: config.federation.media_cache.bytes(),
+        object_url_expire: config.object.url_expire.duration(),
         notifications: config.notifications(),
     }
 }
@@ -329,7 +332,7 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
             node_document: federation.as_ref().map(|federation| federation.document().into()),
         },
     );
-    let idle = Duration::from_secs(config.api.idle_seconds);
+    let idle = config.api.idle.duration();
     let rest = client_api::serve(
         api,
         port(&api_tls, connections.api, idle),
@@ -337,11 +340,11 @@ async fn serve(start: Start<'_>, store: Store) -> anyhow::Result<End> {
     );
     let limits = GatewayLimits {
         max_connections: connections.ws,
-        max_frame_bytes: config.ws.max_frame_bytes,
+        max_frame_bytes: config.ws.max_frame.len(),
         queue: QueueLimits {
             frames: config.ws.queue_frames,
-            bytes: config.ws.queue_bytes,
-            all_bytes: config.ws.queue_all_bytes,
+            bytes: config.ws.queue.len(),
+            all_bytes: config.ws.queue_all.len(),
         },
         max_sends: config.ws.max_sends,
     };

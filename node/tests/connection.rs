@@ -78,7 +78,7 @@ async fn a_connection_stays_between_requests_and_not_in_the_middle_of_one() -> R
 
 #[tokio::test]
 async fn an_idle_connection_ends_when_it_is_configured_and_sooner_when_room_is_short() -> Result {
-    let node = Process::builder(PROGRAM).variable("ENTENTE_API_IDLE_SECONDS", "2");
+    let node = Process::builder(PROGRAM).variable("ENTENTE_API_IDLE", "2s");
     let node = node.start().await?;
     let alice = node.admin().await?.user("alice").await?;
     let mut socket = connect(&alice).await?;

@@ -135,7 +135,7 @@ async fn send_until_refused(socket: &mut Socket) -> Result<usize> {
 impl Full {
     async fn new() -> Result<Self> {
         let mut node = Process::builder(PROGRAM)
-            .variable("ENTENTE_STORE_RESERVE_MIB", &RESERVE_MIB.to_string())
+            .variable("ENTENTE_STORE_RESERVE", &format!("{RESERVE_MIB} MiB"))
             .prepare()?;
         let disk = SmallDisk::mount(&node)?;
         node.launch().await?;

@@ -205,10 +205,10 @@ async fn the_log_level_changes_and_a_bad_configuration_changes_nothing() -> Resu
     connect(scene.ports[0], &certificate).await?;
 
     // What needs a start is named.
-    scene.edit("level = \"loud\"", "level = \"info\"\n[chat]\nretain_days = 9")?;
+    scene.edit("level = \"loud\"", "level = \"info\"\n[chat]\nretain = \"9d\"")?;
     scene.hang_up().await?;
     let line = scene.logged("read again").await?;
-    assert!(line.contains("chat.retain_days"), "{line}");
+    assert!(line.contains("chat.retain"), "{line}");
     connect(scene.ports[1], &new).await?;
     Ok(())
 }

@@ -127,8 +127,8 @@ async fn a_full_disk_is_told() -> Result {
     let process = Process::builder(PROGRAM).prepare()?;
     let (disk, free) = small_disk().await?;
     std::os::unix::fs::symlink(disk.path(), process.data())?;
-    let reserve = (free - 24).to_string();
-    let node = Logged::start(process, &[], &[("ENTENTE_STORE_RESERVE_MIB", &reserve)]).await?;
+    let reserve = format!("{} MiB", free - 24);
+    let node = Logged::start(process, &[], &[("ENTENTE_STORE_RESERVE", &reserve)]).await?;
     let added = node.process.command("user").args(["add", "zoe"]).output().await?;
     assert_eq!(added.status.code(), Some(0), "{added:?}");
     std::fs::write(disk.path().join("much"), vec![1; 32 << 20])?;

@@ -60,6 +60,8 @@ const CONNECTIONS: u64 = 7;
 /// Contents of mixed sizes, in bytes; the largest fits into a message of 60 KiB.
 const SMALLEST: usize = 20;
 const LARGEST: usize = 56 * 1024;
+/// Messages a second of the pair that is alone.
+const LONE_RATE: u32 = 20;
 /// Connections from one loopback address; the system has about 28,000 ports for each.
 const PER_SOURCE: usize = 20_000;
 
@@ -119,6 +121,10 @@ async fn run_scenario(scenario: Scenario, options: &Options) -> Result<Vec<Repor
     match scenario {
         Scenario::Chat => return chats(closed, fixed, options).await,
         Scenario::Paced => return chats(Loop::Open(options.rate), fixed, options).await,
+        Scenario::Lone => {
+            let alone = Options { pairs: 1, ..options.clone() };
+            return chats(Loop::Open(LONE_RATE), fixed, &alone).await;
+        }
         Scenario::Sizes => {
             return chats(closed, Sizes::Between(SMALLEST, LARGEST), options).await;
         }
@@ -159,6 +165,7 @@ fn name(scenario: Scenario) -> &'static str {
     match scenario {
         Scenario::Chat => "chat",
         Scenario::Paced => "paced",
+        Scenario::Lone => "lone",
         Scenario::Sizes => "sizes",
         Scenario::Group10 => "group-10",
         Scenario::Group500 => "group-500",

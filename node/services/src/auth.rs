@@ -209,7 +209,7 @@ impl Services {
     }
 
     fn token_seconds(&self) -> i64 {
-        self.settings().token_expire_days.saturating_mul(86_400)
+        i64::try_from(self.settings().token_expire.as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Issues a token, kicking those that the multi-login policy does not allow beside it.

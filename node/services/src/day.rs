@@ -1,4 +1,6 @@
-//! Days in UTC, as statistics and searches name them.
+//! Days in UTC, as statistics and searches name them, and spans of time.
+
+use std::time::Duration;
 
 use jiff::civil::{Date, date};
 use jiff::{Span, Unit};
@@ -7,6 +9,20 @@ use jiff::{Span, Unit};
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
 const EPOCH: Date = date(1970, 1, 1);
+
+/// A span of time in milliseconds.
+pub(crate) fn ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A span of time in words: `30 days`, `36 hours`.
+pub(crate) fn in_words(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let units = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
+    let unit = units.into_iter().find(|(_, unit)| seconds.is_multiple_of(*unit));
+    let (name, unit) = unit.unwrap_or(("seconds", 1));
+    format!("{} {name}", seconds / unit)
+}
 
 /// UTC day of a time in Unix milliseconds, in days since the Unix epoch.
 pub(crate) fn day_of(time_ms: i64) -> i64 {
@@ -61,5 +77,8 @@ mod tests {
         assert_eq!(day_of(crate::user::NEVER_MS), -719_162);
         assert_eq!(day_of(-1), -1);
         assert_eq!(day_of(DAY_MS), 1);
+        assert_eq!(in_words(30 * Duration::from_millis(DAY_MS.unsigned_abs())), "30 days");
+        assert_eq!(in_words(Duration::from_secs(36 * 3_600)), "36 hours");
+        assert_eq!(in_words(Duration::from_secs(61)), "61 seconds");
     }
 }

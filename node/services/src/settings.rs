@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use proto::qualified::Domain;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Settings of the chat rules.
 #[derive(Debug, Clone)]
@@ -16,8 +19,8 @@ pub struct Settings {
     pub admin_users: Vec<String>,
     /// Their names, in the same order.
     pub admin_nicknames: Vec<String>,
-    /// Days a token is valid.
-    pub token_expire_days: i64,
+    /// How long a token is valid.
+    pub token_expire: Duration,
     /// 0 nobody is kicked, 1 one device per platform, 4 one per class, 5 PC and one other.
     pub multi_login_policy: i32,
     /// Tokens kept per platform under policy 0.
@@ -28,14 +31,14 @@ pub struct Settings {
     pub open_directory: bool,
     /// Users of other nodes may only send to friends, and to whoever has written to them.
     pub consent: bool,
-    /// Days after which what another node could not be given is given up; 0: never.
-    pub expire_days: u32,
+    /// What another node could not be given for so long is given up; 0: never.
+    pub expire: Duration,
     /// New group members see what was said before they came.
     pub history_for_new_members: bool,
     /// Largest message in bytes, as encoded.
     pub message_max_bytes: usize,
-    /// Days after which messages are removed; below 1 they stay.
-    pub retain_days: i64,
+    /// How long messages are kept; 0: for ever.
+    pub retain: Duration,
     /// Address under which clients reach the API; empty: the one the client itself used.
     pub public_url: String,
     /// Address under which clients reach the API, where none is set and no client is asking.
@@ -46,8 +49,8 @@ pub struct Settings {
     pub object_max_bytes: u64,
     /// Bytes of content of other nodes that are kept.
     pub media_cache_bytes: u64,
-    /// Days for which a link to an object works.
-    pub object_url_days: i64,
+    /// How long a link to an object works.
+    pub object_url_expire: Duration,
     /// How each notification is delivered, by content type.
     pub notifications: BTreeMap<i32, NotificationSetting>,
 }
@@ -59,22 +62,22 @@ impl Default for Settings {
             secret: String::new(),
             admin_users: vec!["imAdmin".into()],
             admin_nicknames: vec!["superAdmin".into()],
-            token_expire_days: 90,
+            token_expire: 90 * DAY,
             multi_login_policy: 1,
             max_tokens_per_platform: 30,
             friend_verify: false,
             open_directory: false,
             consent: false,
-            expire_days: 0,
+            expire: Duration::ZERO,
             history_for_new_members: true,
             message_max_bytes: 60 * 1024,
-            retain_days: 0,
+            retain: Duration::ZERO,
             public_url: String::new(),
             assumed_url: String::new(),
             object_folder: PathBuf::from("objects"),
             object_max_bytes: 1 << 30,
             media_cache_bytes: 10 << 30,
-            object_url_days: 7,
+            object_url_expire: 7 * DAY,
             notifications: default_notifications(),
         }
     }

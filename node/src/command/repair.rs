@@ -41,7 +41,7 @@ pub(crate) fn run(
         &damaged,
         backup.as_mut().map(|file| file as &mut dyn Read),
         &made,
-        config.store.cache_mib << 20,
+        config.store.cache.bytes(),
         NewEpoch { salt: rand::random(), skip: options.lost },
         |done| progress::show(&bar, (done, 0)),
     );

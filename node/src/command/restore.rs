@@ -60,7 +60,7 @@ pub(crate) fn run_one(
         &mut taken,
         journal.as_deref().map(|folder| Behind { folder, until_ms: options.until }),
         &staging.store(),
-        config.store.cache_mib << 20,
+        config.store.cache.bytes(),
         NewEpoch { salt: rand::random(), skip: options.lost },
         |_| {},
     );

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use federation::policy::{Policies, Policy};
 use federation::{Budget, Domain};
 
-use super::FederationSection;
+use super::{FederationSection, Size};
 
 impl FederationSection {
     /// Domain of the node; `None` if it does not federate.
@@ -19,12 +19,13 @@ impl FederationSection {
 
     /// What each other node may cost.
     pub(crate) fn budget(&self) -> Budget {
+        let bytes = |size: Size| u32::try_from(size.bytes()).unwrap_or(u32::MAX);
         Budget {
             events: self.events_per_second,
-            bytes: self.event_bytes_per_second,
+            bytes: bytes(self.event_bytes_per_second),
             requests: self.requests_per_second,
             events_each: self.events_per_second_each,
-            bytes_each: self.event_bytes_per_second_each,
+            bytes_each: bytes(self.event_bytes_per_second_each),
         }
     }
 

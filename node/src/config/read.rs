@@ -22,6 +22,53 @@ const SERVICE_VARIABLES: &[&str] = &["ENTENTE_PORT", "ENTENTE_SERVICE_", "ENTENT
 /// With this behind the name of a secret's variable, it names a file that holds the secret.
 const OF_FILE: &str = "_FILE";
 
+/// A key that was named after a unit and took a number of it; what is written so is still read.
+struct Former {
+    section: &'static str,
+    name: &'static str,
+    /// Its name now.
+    key: &'static str,
+    unit: &'static str,
+}
+
+const fn former(
+    section: &'static str,
+    name: &'static str,
+    key: &'static str,
+    unit: &'static str,
+) -> Former {
+    Former { section, name, key, unit }
+}
+
+const FORMER: &[Former] = &[
+    former("api", "idle_seconds", "idle", "s"),
+    former("ws", "max_frame_bytes", "max_frame", "B"),
+    former("ws", "queue_bytes", "queue", "B"),
+    former("ws", "queue_all_bytes", "queue_all", "B"),
+    former("auth", "token_expire_days", "token_expire", "d"),
+    former("chat", "message_max_bytes", "message_max", "B"),
+    former("chat", "dedupe_hours", "dedupe", "h"),
+    former("chat", "retain_days", "retain", "d"),
+    former("federation", "expire_days", "expire", "d"),
+    former("federation", "event_bytes_per_second", "event_bytes_per_second", "B"),
+    former("federation", "event_bytes_per_second_each", "event_bytes_per_second_each", "B"),
+    former("federation", "media_cache_mib", "media_cache", "MiB"),
+    former("store", "cache_mib", "cache", "MiB"),
+    former("store", "checkpoint_kib", "checkpoint", "KiB"),
+    former("store", "reserve_mib", "reserve", "MiB"),
+    former("object", "max_mib", "max", "MiB"),
+    former("object", "url_days", "url_expire", "d"),
+];
+
+impl Former {
+    /// The key as it is now, and the value that a number stands for.
+    fn now(&self, number: &Value) -> Option<(&'static Key, Value)> {
+        let keys = SECTIONS.iter().find(|known| known.name == self.section)?.keys;
+        let value = format!("{} {}", number.as_integer()?, self.unit);
+        Some((find(keys, self.key)?, value.into()))
+    }
+}
+
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checks {
@@ -115,11 +162,27 @@ fn find<'a>(keys: &'a [Key], name: &str) -> Option<&'a Key> {
 impl Reading {
     /// Takes a value if it is right.
     fn take(&mut self, section: &'static str, key: &'static Key, value: Value, origin: Origin) {
-        let Ok(()) = self.right(&format!("{section}.{}", key.name), key.rule, &value, &origin)
-        else {
+        if self.right(&format!("{section}.{}", key.name), key.rule, &value, &origin).is_err() {
             self.wrong.insert((section, key.name));
             return;
-        };
+        }
+        self.enter(section, key, value, origin);
+    }
+
+    /// Takes a number by the name that a key had when it took one.
+    fn take_former(&mut self, former: &'static Former, number: &Value, origin: Origin) {
+        let Some((key, value)) = former.now(number) else { return };
+        if let Err(problem) = key.rule.check(&value, self.checks) {
+            let name = format!("{}.{}", former.section, former.name);
+            let problem = format!("it is {} now, and {problem}", former.key);
+            self.problems.note(name, Some(number), problem, &origin);
+            self.wrong.insert((former.section, key.name));
+            return;
+        }
+        self.enter(former.section, key, value, origin);
+    }
+
+    fn enter(&mut self, section: &'static str, key: &'static Key, value: Value, origin: Origin) {
         self.wrong.remove(&(section, key.name));
         self.origins.insert((section, key.name), origin);
         let entry = self.table.entry(section).or_insert_with(|| Table::new().into());
@@ -186,6 +249,11 @@ impl Reading {
         for (name, value) in each(keys, values) {
             let origin = at(name.span());
             let name = name.get_ref().as_ref();
+            let former = FORMER.iter().find(|key| key.section == section.name && key.name == name);
+            if let Some(former) = former.filter(|_| value.is_integer()) {
+                self.take_former(former, value, origin);
+                continue;
+            }
             if let Some(key) = find(section.keys, name) {
                 self.take(section.name, key, value.clone(), origin);
                 continue;
@@ -193,6 +261,10 @@ impl Reading {
             let full = format!("{}.{name}", section.name);
             let elsewhere = SECTIONS.iter().find(|other| find(other.keys, name).is_some());
             match elsewhere {
+                _ if let Some(former) = former => {
+                    let what = format!("this takes a number; use {}", former.key);
+                    self.problems.note(full, Some(value), what, &origin);
+                }
                 Some(other) => {
                     let what = format!("there is no such key here; it belongs to [{}]", other.name);
                     self.problems.note(full, None, what, &origin);
@@ -258,6 +330,11 @@ impl Reading {
                 self.problems.note(name, None, "it is not UTF-8", &origin);
                 continue;
             };
+            let former = FORMER.iter().find(|key| variable_name(key.section, key.name) == *name);
+            if let (Some(former), Ok(number)) = (former, value.parse()) {
+                self.take_former(former, &Value::Integer(number), origin);
+                continue;
+            }
             if let Some((section, key)) = key_of(name) {
                 self.take(section, key, key.rule.typed(value), origin);
                 continue;
@@ -405,7 +482,8 @@ mod tests {
             ("ENTENTE_API_LISTEN", "127.0.0.1:1"),
             ("ENTENTE_API_GZIP", "false"),
             ("ENTENTE_AUTH_ADMIN_USERS", "a, b"),
-            ("ENTENTE_STORE_CACHE_MIB", "7"),
+            ("ENTENTE_STORE_CACHE", "7 MiB"),
+            ("ENTENTE_API_IDLE_SECONDS", "9"),
             ("ENTENTE_SERVICE_HOST", "10.0.0.1"),
             ("ENTENTE_PORT_10002_TCP", "tcp://10.0.0.1:10002"),
         ];
@@ -413,7 +491,32 @@ mod tests {
         assert_eq!(config.api.listen, "127.0.0.1:1");
         assert!(!config.api.gzip);
         assert_eq!(config.auth.admin_users, ["a", "b"]);
-        assert_eq!(config.store.cache_mib, 7);
+        assert_eq!(config.store.cache.bytes(), 7 << 20);
+        assert_eq!(config.api.idle.duration().as_secs(), 9);
+    }
+
+    #[test]
+    fn names_of_before_are_read() {
+        for Former { section, name, key, unit } in FORMER {
+            let number = match (*key, *unit) {
+                ("message_max", _) => 1_000,
+                (_, "B") => 131_072,
+                _ => 29,
+            };
+            let config = read(&format!("[{section}]\n{name} = {number}\n"), &[]);
+            let config = Table::try_from(config.expect(name)).expect("a table");
+            let again = read(&format!("[{section}]\n{key} = \"{number} {unit}\"\n"), &[]);
+            let again = Table::try_from(again.expect(key)).expect("a table");
+            assert_eq!(config, again);
+            assert_ne!(config, Table::try_from(Config::default()).expect("a table"), "{name}");
+        }
+        let refused = read("[chat]\nretain_days = -3\n", &[]).expect_err("negative");
+        assert!(
+            refused.contains("chat.retain_days = -3: it is retain now, and must be a span"),
+            "{refused}"
+        );
+        let refused = read("[chat]\nretain_days = \"3d\"\n", &[]).expect_err("a former name");
+        assert!(refused.contains("this takes a number; use retain"), "{refused}");
     }
 
     #[test]

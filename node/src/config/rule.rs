@@ -10,6 +10,7 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::quantity::{Size, Span};
 use super::read::Checks;
 
 /// Shortest secret in bytes.
@@ -24,6 +25,10 @@ pub(super) enum Rule {
     Number(i64, i64),
     /// One of these numbers.
     NumberOf(&'static [i64]),
+    /// A span of time from the first to the second.
+    Span(Span, Span),
+    /// A size from the first to the second.
+    Size(Size, Size),
     /// One of these words.
     Word(&'static [&'static str]),
     /// Any text.
@@ -67,6 +72,12 @@ impl fmt::Display for Rule {
             Self::Number(least, most) => write!(f, "a whole number from {least} to {most}"),
             Self::NumberOf(numbers) => {
                 write!(f, "{}", choice(numbers.iter().map(ToString::to_string).collect()))
+            }
+            Self::Span(least, most) => {
+                write!(f, "a span of time such as 90s, 24h or 30d, from {least} to {most}")
+            }
+            Self::Size(least, most) => {
+                write!(f, "a size such as 64 KiB or 10 MiB, from {least} to {most}")
             }
             Self::Word(words) => {
                 write!(f, "{}", choice(words.iter().map(ToString::to_string).collect()))
@@ -192,10 +203,22 @@ impl Rule {
 
     /// What is wrong with a text; nothing more than [`Display`](fmt::Display) says: empty.
     fn check_text(self, text: &str, checks: Checks) -> Result<(), String> {
-        if text.is_empty() && !matches!(self, Self::Address | Self::Filter | Self::Word(_)) {
+        let never_empty = matches!(
+            self,
+            Self::Address | Self::Filter | Self::Word(_) | Self::Span(..) | Self::Size(..)
+        );
+        if text.is_empty() && !never_empty {
             return Ok(());
         }
         match self {
+            Self::Span(least, most) => {
+                let span: Span = text.parse().map_err(|_| String::new())?;
+                if (least..=most).contains(&span) { Ok(()) } else { Err(String::new()) }
+            }
+            Self::Size(least, most) => {
+                let size: Size = text.parse().map_err(|_| String::new())?;
+                if (least..=most).contains(&size) { Ok(()) } else { Err(String::new()) }
+            }
             Self::Word(words) if !words.contains(&text) => Err(String::new()),
             Self::Secret if text.len() < LEAST_SECRET_BYTES => {
                 Err(format!("it has {}", text.len()))

@@ -93,7 +93,8 @@ async fn a_group_that_stays_on_the_node_takes_nobody_of_others() -> Result {
 
 #[tokio::test]
 async fn what_cannot_be_delivered_for_too_long_is_given_up() -> Result {
-    let pair = Pair::start_with(|settings| settings.expire_days = 30).await?;
+    let pair =
+        Pair::start_with(|settings| settings.expire = Duration::from_secs(30 * 86_400)).await?;
     pair.befriend().await?;
     let mut at_alice = pair.alice.connect(Wire::JSON).await?;
     at_alice.send_text(BOB, "arrives").await?;

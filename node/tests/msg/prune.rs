@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use serde_json::json;
 use testnet::{Node, Result, Wire};
 
 use crate::*;
 
 const DAY_MS: i64 = 86_400_000;
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What `entente verify` finds in the messages of a node.
 fn findings(node: &Node) -> Result<Vec<String>> {
@@ -103,7 +106,7 @@ async fn sends_are_forgotten_after_a_day() -> Result {
 
 #[tokio::test]
 async fn messages_are_kept_as_long_as_the_operator_wants() -> Result {
-    let node = Node::builder().settings(|settings| settings.retain_days = 30).start().await?;
+    let node = Node::builder().settings(|settings| settings.retain = 30 * DAY).start().await?;
     let admin = node.admin().await?;
     let [alice, bob] = admin.users(["alice", "bob"]).await?;
     let mut at_alice = alice.connect(Wire::JSON).await?;

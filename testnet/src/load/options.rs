@@ -138,6 +138,8 @@ pub(crate) enum Scenario {
     Chat,
     /// Pairs chat at a fixed rate.
     Paced,
+    /// One pair, a message now and then: each is a commit of its own.
+    Lone,
     /// Pairs chat as fast as they are acknowledged, with contents of up to 56 KiB.
     Sizes,
     /// A group of 10: as fast as acknowledged, then at a fixed rate.

@@ -25,7 +25,7 @@ const FILLING: Duration = Duration::from_secs(4 * 3_600);
 /// Time in which a node that started settles.
 const SETTLES: Duration = Duration::from_secs(3);
 
-/// Fills a node, stops it and starts it again.
+/// Fills a node, kills it and starts it again, and stops it and starts it again.
 pub(crate) async fn start(
     target: &mut Target,
     options: &Options,
@@ -66,6 +66,9 @@ pub(crate) async fn start(
     }
     tokio::time::sleep(SETTLES).await;
     memory(target, &mut report, "memory after writing")?;
+    progress.set_message("killing");
+    let started = target.kill_and_start().await?;
+    report.number("start after a kill", started.as_secs_f64() * 1_000.0, "ms");
     progress.set_message("starting again");
     let started = target.restart().await?;
     report.number("start to first answer", started.as_secs_f64() * 1_000.0, "ms");

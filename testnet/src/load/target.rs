@@ -154,6 +154,15 @@ impl Target {
         node.launch().await
     }
 
+    /// Kills it and starts it again over the same data; returns how long the start took.
+    pub(crate) async fn kill_and_start(&mut self) -> Result<Duration> {
+        let Running::Node(node) = &mut self.running else {
+            bail!("only a node that was started here can be killed");
+        };
+        node.kill().await?;
+        node.launch().await
+    }
+
     /// Whether it was started here and can be restarted.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.running, Running::Node(_))

@@ -12,6 +12,7 @@ use super::{end, find, list};
 use crate::Services;
 use crate::access::Caller;
 use crate::change::Change;
+use crate::day::DAY_MS;
 use crate::error::{Result, ServiceError};
 use crate::fault::Fault;
 use crate::message::seqs;
@@ -21,7 +22,6 @@ use crate::user::{check_count, check_length};
 const MAX_ELEMENTS: usize = 1_000;
 /// Longest conversation ID in bytes: two user IDs and what joins them.
 const MAX_ID_BYTES: usize = 256;
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Users to whom a conversation comes back in one transaction; what others say has to wait for it.
 const PART: usize = 500;
 

@@ -11,13 +11,13 @@ use store::{outbox, schema};
 use super::Trouble;
 use crate::Services;
 use crate::access::Caller;
+use crate::day;
 use crate::error::{Result, ServiceError};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(3_600);
 /// Events that are given up in one transaction.
 const TOGETHER: usize = 500;
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Whether somebody waits for an event to arrive.
 fn is_awaited(queued: &Queued) -> bool {
@@ -31,7 +31,7 @@ fn is_awaited(queued: &Queued) -> bool {
 impl Services {
     /// Gives up now and then what has waited for too long.
     pub(super) fn expire_now_and_then(&self) {
-        if self.settings().expire_days == 0 {
+        if self.settings().expire.is_zero() {
             return;
         }
         let services = self.clone();
@@ -48,11 +48,11 @@ impl Services {
     /// Gives up messages and friend requests that have waited for their node for longer than they
     /// may, and tells who wrote them; returns how many.
     pub async fn expire_queued(&self) -> Result<usize> {
-        let days = i64::from(self.settings().expire_days);
-        if days == 0 {
+        let span = self.settings().expire;
+        if span.is_zero() {
             return Ok(0);
         }
-        let before = self.now() - days * DAY_MS;
+        let before = self.now().saturating_sub(day::ms(span));
         let names: Vec<String> = {
             let view = self.store().view();
             let heads = outbox::heads(&view).map(|row| row.map(|(name, _)| name));
@@ -62,7 +62,7 @@ impl Services {
         for name in names {
             let Ok(destination) = name.parse::<Domain>() else { continue };
             loop {
-                let some = self.expire_some(&destination, before, days).await?;
+                let some = self.expire_some(&destination, before).await?;
                 expired += some;
                 if some < TOGETHER {
                     break;
@@ -72,7 +72,7 @@ impl Services {
         Ok(expired)
     }
 
-    async fn expire_some(&self, destination: &Domain, before: i64, days: i64) -> Result<usize> {
+    async fn expire_some(&self, destination: &Domain, before: i64) -> Result<usize> {
         let mut old = Vec::new();
         {
             let view = self.store().view();
@@ -92,7 +92,8 @@ impl Services {
             return Ok(0);
         }
         let destination = destination.clone();
-        let reason = format!("{destination} could not be reached for {days} days");
+        let span = day::in_words(self.settings().expire);
+        let reason = format!("{destination} could not be reached for {span}");
         let code = ServiceError::Unreachable(String::new()).code();
         self.change_to_make_room(&Caller::other_node(destination.as_str()), move |change| {
             for seq in &old {

@@ -10,11 +10,11 @@ use super::required_list;
 use crate::Services;
 use crate::access::{Caller, takes_part};
 use crate::change::Change;
+use crate::day;
 use crate::error::{Result, ServiceError};
 
 /// Messages removed, or conversations looked at, in one step.
 const CHUNK: usize = 500;
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Services {
     /// Removes messages older than `timestamp` seconds from conversations.
@@ -60,13 +60,11 @@ impl Services {
 
     /// Removes what is older than messages are kept and, on a full disk, what was cleared for everybody.
     async fn prune_all(&self) -> Result<()> {
-        let days = self.settings().retain_days;
         let Some(admin) = self.settings().admin_users.first() else { return Ok(()) };
         let caller = Caller::node(admin);
-        let before = match days {
-            days @ 1.. => self.now().saturating_sub(days.saturating_mul(DAY_MS)),
-            _ => i64::MIN,
-        };
+        let retain = self.settings().retain;
+        let before =
+            if retain.is_zero() { i64::MIN } else { self.now().saturating_sub(day::ms(retain)) };
         let what = Old { before, cleared: self.store().is_full() };
         if before == i64::MIN && !what.cleared {
             return Ok(());

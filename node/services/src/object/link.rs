@@ -15,7 +15,7 @@ use super::thumbnail::{self, Format, Shape};
 use super::{MARKED, owns};
 use crate::Services;
 use crate::access::Caller;
-use crate::day::DAY_MS;
+use crate::day;
 use crate::error::{Result, ServiceError};
 use crate::federation::Fetched;
 
@@ -165,7 +165,7 @@ impl Services {
     }
 
     fn link_expiry(&self) -> i64 {
-        let lasts = self.settings().object_url_days.max(0).saturating_mul(DAY_MS);
+        let lasts = day::ms(self.settings().object_url_expire);
         let end = self.now().saturating_add(lasts);
         end.saturating_add(ROUND_MS - 1 - end.saturating_sub(1).rem_euclid(ROUND_MS))
     }
