@@ -73,6 +73,9 @@ pub enum FederationError {
     /// This node deals with no other one now.
     #[error("this node deals with no other one now")]
     Halted,
+    /// The rules of this node cannot deal with it now.
+    #[error("{0}")]
+    Rules(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,7 +91,7 @@ impl FederationError {
             Self::Bye { code, reason } => {
                 return Some(Bye { code: (*code).into(), reason: reason.clone(), alive: None });
             }
-            Self::Store(_) => {
+            Self::Rules(_) | Self::Store(_) => {
                 let reason = "the node cannot store events now".to_owned();
                 return Some(Bye { code: ByeCode::ByeInternal.into(), reason, alive: None });
             }

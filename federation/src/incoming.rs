@@ -306,12 +306,12 @@ impl Greeted {
                 start
             };
             if first_seq > durable.seq + 1 {
-                return Err(StoreError::Engine(format!("events of {origin} are out of order")));
+                return Ok(None);
             }
             let mark = mark.filter(|mark| (mark.epoch, mark.seq) == (epoch, last));
             let mark = mark.filter(|_| last > durable.seq).or(durable.mark);
             tx.advance(origin.as_str(), Cursor { epoch, seq: durable.seq.max(last), mark });
-            Ok(if faults.moves_cursor_first { first_seq - 1 } else { durable.seq })
+            Ok(Some(if faults.moves_cursor_first { first_seq - 1 } else { durable.seq }))
         })
     }
 }

@@ -241,7 +241,8 @@ impl Flow<'_> {
         for row in outbox::queued(&view, outgoing.destination.as_str(), self.sent) {
             let (seq, queued) = row?;
             if seq != self.sent + 1 {
-                return Err(StoreError::Engine("the outbox has a gap".into()).into());
+                let reason = format!("event {} is missing", self.sent + 1);
+                return Err(StoreError::Damaged { table: "OUTBOX", reason }.into());
             }
             mark = queued.mark;
             let event = shared.rules.write_out(&view, &queued)?;
@@ -326,10 +327,10 @@ impl Flow<'_> {
 }
 
 /// Removes what was acknowledged.
-type Removal<'a> = BoxFuture<'a, Result<(), StoreError>>;
+type Removal<'a> = BoxFuture<'a, Result<(), FederationError>>;
 
 /// Waits for a removal; for ever if there is none.
-async fn finish(removing: &mut Option<Removal<'_>>) -> Result<(), StoreError> {
+async fn finish(removing: &mut Option<Removal<'_>>) -> Result<(), FederationError> {
     let Some(removal) = removing else { return std::future::pending().await };
     let outcome = removal.await;
     *removing = None;

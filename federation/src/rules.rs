@@ -6,11 +6,13 @@ use store::record::Queued;
 use store::{StoreError, Tx, View};
 use tokio::io::AsyncRead;
 
-use crate::Domain;
+use crate::{Domain, FederationError};
 
 /// Begins a transaction that applies events, given the places of the first and the last of them in
-/// the stream: moves the cursor and returns up to where events were applied before.
-pub type Begin = Arc<dyn Fn(&mut Tx<'_>, u64, u64) -> Result<u64, StoreError> + Send + Sync>;
+/// the stream: moves the cursor and returns up to where events were applied before. `None`: events
+/// before them are missing, and nothing may be applied.
+pub type Begin =
+    Arc<dyn Fn(&mut Tx<'_>, u64, u64) -> Result<Option<u64>, StoreError> + Send + Sync>;
 
 /// The bytes of content.
 pub type Content = Box<dyn AsyncRead + Send + Unpin>;
@@ -34,7 +36,7 @@ pub trait Rules: Send + Sync + 'static {
         origin: &Domain,
         events: Vec<(u64, Event)>,
         begin: Begin,
-    ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Vec<Refusal>, FederationError>>;
 
     /// Everything for `destination` up to `seq` is durable there, as its receipt says, but the rules
     /// there refused some.
@@ -44,7 +46,7 @@ pub trait Rules: Send + Sync + 'static {
         seq: u64,
         refusals: Vec<Refusal>,
         receipt: Option<Mark>,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    ) -> BoxFuture<'_, Result<(), FederationError>>;
 
     /// The data went back in time: stores another epoch, which counts from the next opening of the
     /// store on; false if that has happened too short a while ago.

@@ -12,9 +12,9 @@ use federation::{
 use proto::federation::{
     Event, Mark, MediaAnswer, MediaRequest, Refusal, Response, Signature, SignedDocument, request,
 };
-use services::Services;
 use services::environment::Clock;
 use services::federation::{BoxFuture, Judgement, OtherNodes, Purpose, account};
+use services::{ServiceError, Services};
 use store::record::Queued;
 use store::{StoreError, Tx, View};
 use tokio::sync::mpsc;
@@ -33,7 +33,7 @@ pub async fn federate(
     links: (Arc<dyn Transport>, mpsc::Receiver<Incoming>),
     stop: CancellationToken,
 ) -> Result<Federation, FederationError> {
-    services.prepare_to_federate().await?;
+    services.prepare_to_federate().await.map_err(not_now)?;
     let (transport, incoming) = links;
     let federation = Federation::start(Parts {
         settings,
@@ -52,6 +52,14 @@ pub async fn federate(
     Ok(federation)
 }
 
+/// Why the rules cannot deal with something now.
+fn not_now(error: ServiceError) -> FederationError {
+    match error {
+        ServiceError::Store(error) => FederationError::Store(error),
+        other => FederationError::Rules(other.to_string()),
+    }
+}
+
 /// The rules, as the federation calls them.
 struct RulesOf(Services);
 
@@ -65,10 +73,12 @@ impl Rules for RulesOf {
         origin: &Domain,
         events: Vec<(u64, Event)>,
         begin: Begin,
-    ) -> BoxFuture<'_, Result<Vec<Refusal>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Vec<Refusal>, FederationError>> {
         let (origin, turn) = (origin.clone(), self.0.turn(origin));
         let begin = move |tx: &mut Tx<'_>, first, last| begin(tx, first, last);
-        Box::pin(async move { self.0.apply_events(&origin, turn, events, begin).await })
+        Box::pin(
+            async move { self.0.apply_events(&origin, turn, events, begin).await.map_err(not_now) },
+        )
     }
 
     fn account(&self, event: &Event) -> Option<String> {
@@ -85,11 +95,12 @@ impl Rules for RulesOf {
         seq: u64,
         refusals: Vec<Refusal>,
         receipt: Option<Mark>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
+    ) -> BoxFuture<'_, Result<(), FederationError>> {
         let destination = destination.clone();
-        Box::pin(
-            async move { self.0.events_acknowledged(&destination, seq, refusals, receipt).await },
-        )
+        Box::pin(async move {
+            let done = self.0.events_acknowledged(&destination, seq, refusals, receipt);
+            done.await.map_err(not_now)
+        })
     }
 
     fn went_back(&self) -> BoxFuture<'_, Result<bool, StoreError>> {

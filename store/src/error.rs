@@ -77,6 +77,9 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// The program contradicts itself; nothing of the transaction was kept.
+    #[error("the program is at fault: {0}")]
+    Fault(&'static str),
     /// The committer has stopped.
     #[error("the store is closed")]
     Closed,

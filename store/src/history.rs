@@ -61,7 +61,7 @@ impl State {
     ) -> Result<Arc<State>, StoreError> {
         let after = Arc::new(Self { position, next: OnceLock::new() });
         let step = Step { replaced, after: Arc::clone(&after) };
-        self.next.set(step).map_err(|_| StoreError::Closed)?;
+        self.next.set(step).map_err(|_| StoreError::Fault("two commits follow one state"))?;
         Ok(after)
     }
 
@@ -302,6 +302,6 @@ mod tests {
     fn nothing_follows_a_failed_commit() {
         let state = State::default();
         assert!(state.follow(Batch::new()).is_ok());
-        assert!(matches!(state.follow(Batch::new()), Err(StoreError::Closed)));
+        assert!(matches!(state.follow(Batch::new()), Err(StoreError::Fault(_))));
     }
 }

@@ -37,7 +37,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::TryFutureExt as _;
 use futures_util::future::try_join_all;
 use prost::Message;
 use proto::federation::{
@@ -142,14 +141,6 @@ impl Trouble {
     }
 }
 
-/// Why a whole batch could not be dealt with.
-fn as_of_the_store(error: ServiceError) -> StoreError {
-    match error {
-        ServiceError::Store(error) => error,
-        other => StoreError::Engine(other.to_string()),
-    }
-}
-
 impl From<ServiceError> for Trouble {
     fn from(error: ServiceError) -> Self {
         match error {
@@ -189,9 +180,9 @@ impl From<BadId> for ServiceError {
 
 impl Services {
     /// Gets ready for other nodes, before there are any.
-    pub async fn prepare_to_federate(&self) -> std::result::Result<(), StoreError> {
-        self.begin_recoveries().await.map_err(as_of_the_store)?;
-        self.look_at_homes().map_err(as_of_the_store)
+    pub async fn prepare_to_federate(&self) -> Result<()> {
+        self.begin_recoveries().await?;
+        self.look_at_homes()
     }
 
     /// Connects the rules to the other nodes; once.
@@ -273,18 +264,18 @@ impl Services {
     /// those that the rules refuse. What cannot be understood goes into quarantine.
     ///
     /// `begin` begins a transaction, given the places of its first and last event, and returns up to
-    /// where events were applied before. `turn` is the place of the events among those of the node.
+    /// where events were applied before; `None` if some before them are missing. `turn` is the place of the events among those of the node.
     /// What users of this node do goes first; it waits for a few events at most.
     pub async fn apply_events(
         &self,
         origin: &Domain,
         turn: Turn,
         events: Vec<(u64, Event)>,
-        begin: impl Fn(&mut Tx<'_>, u64, u64) -> std::result::Result<u64, StoreError>
+        begin: impl Fn(&mut Tx<'_>, u64, u64) -> std::result::Result<Option<u64>, StoreError>
         + Clone
         + Send
         + 'static,
-    ) -> std::result::Result<Vec<Refusal>, StoreError> {
+    ) -> Result<Vec<Refusal>> {
         self.healed(origin).await?;
         let (events, vouched) = self.vouch_events(origin, events).await?;
         let vouched = Arc::new(vouched);
@@ -307,20 +298,24 @@ impl Services {
         events: Vec<(u64, Event)>,
         vouched: &Arc<Vouched>,
         begin: B,
-    ) -> impl Future<Output = std::result::Result<Vec<Refusal>, StoreError>> + Send + use<B>
+    ) -> impl Future<Output = Result<Vec<Refusal>>> + Send + use<B>
     where
-        B: FnOnce(&mut Tx<'_>, u64, u64) -> std::result::Result<u64, StoreError> + Send + 'static,
+        B: FnOnce(&mut Tx<'_>, u64, u64) -> std::result::Result<Option<u64>, StoreError>
+            + Send
+            + 'static,
     {
         let (name, origin, vouched) = (origin.to_string(), origin.clone(), Arc::clone(vouched));
         let caller = Caller::other_node(&name);
-        let applied = self.change_behind(&caller, move |change| {
+        self.change_behind(&caller, move |change| {
             let epoch = |tx: &Tx<'_>| Ok::<_, StoreError>(outbox::cursor(tx, &name)?.epoch);
             let mut refusals = Vec::new();
             let places = events.first().zip(events.last());
             let Some((first, last)) = places.map(|((first, _), (last, _))| (*first, *last)) else {
                 return Ok(refusals);
             };
-            let before = begin(change.tx, first, last)?;
+            let Some(before) = begin(change.tx, first, last)? else {
+                return Err(ServiceError::Internal(format!("events of {origin} are missing")));
+            };
             for (seq, event) in events.into_iter().filter(|(seq, _)| *seq > before) {
                 match change.attempt(|change| change.apply(&origin, seq, &event, &vouched)) {
                     Ok(()) => {}
@@ -344,8 +339,7 @@ impl Services {
                 }
             }
             Ok(refusals)
-        });
-        applied.map_err(as_of_the_store)
+        })
     }
 
     /// Applies the events of a node again that were put aside; returns how many were applied, or
@@ -406,10 +400,10 @@ impl Services {
         seq: u64,
         refusals: Vec<Refusal>,
         receipt: Option<Mark>,
-    ) -> std::result::Result<(), StoreError> {
+    ) -> Result<()> {
         let (name, destination) = (destination.to_string(), destination.clone());
         let caller = Caller::other_node(&name);
-        let done = self.change_to_make_room(&caller, move |change| {
+        self.change_to_make_room(&caller, move |change| {
             for refusal in &refusals {
                 let queued = schema::OUTBOX.get(change.tx, (&name, refusal.seq))?;
                 let Some(queued) = queued else { continue };
@@ -426,8 +420,8 @@ impl Services {
             }
             group_send::answered(change.tx, change.services, &name, seq, &refusals);
             Ok(change.tx.acknowledge(&name, seq, receipt)?)
-        });
-        done.await.map_err(as_of_the_store)
+        })
+        .await
     }
 }
 

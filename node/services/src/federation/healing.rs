@@ -17,7 +17,7 @@ use proto::federation::{
 use proto::qualified::{Domain, home_of, is_remote, qualify};
 use proto::sdkws::MsgData;
 use store::record::{ConversationHead, Number};
-use store::{Direction, Read, StoreError, View, message_log, outbox, schema};
+use store::{Direction, Read, View, message_log, outbox, schema};
 
 use super::Trouble;
 use super::chat::{MAX_SEQ, check_chat, sent_at};
@@ -76,7 +76,7 @@ impl Services {
     }
 
     /// Waits until what this node has lost of chats with users of `domain` is here again.
-    pub(super) async fn healed(&self, domain: &Domain) -> std::result::Result<(), StoreError> {
+    pub(super) async fn healed(&self, domain: &Domain) -> Result<()> {
         if self.inner.healing.done.lock().contains(domain) {
             return Ok(());
         }
@@ -86,7 +86,8 @@ impl Services {
                 tokio::time::sleep(PAUSE).await;
             }
         });
-        healed.await.map_err(|_| StoreError::Engine(format!("chats with {domain} are not healed")))
+        let unhealed = || format!("chats with {domain} are not healed");
+        healed.await.map_err(|_| ServiceError::Unreachable(unhealed()))
     }
 
     pub(super) async fn healed_once(&self, domain: &Domain) -> Result<()> {

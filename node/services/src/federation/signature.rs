@@ -10,12 +10,12 @@ use proto::federation::{
 use proto::qualified::{Domain, localise};
 use proto::sdkws::MsgData;
 use store::group_log::entry_hash;
-use store::{StoreError, schema};
+use store::schema;
 
-use super::as_of_the_store;
 use super::group::digest;
 use super::head::head_of;
 use crate::Services;
+use crate::error::Result;
 use crate::notification::is_system;
 use crate::object::blocking;
 
@@ -63,17 +63,17 @@ impl Services {
         &self,
         home: &Domain,
         events: Vec<(u64, Event)>,
-    ) -> Result<(Vec<(u64, Event)>, Vouched), StoreError> {
+    ) -> Result<(Vec<(u64, Event)>, Vouched)> {
         let signed = [EventKind::EventGroupEntry as u32, EventKind::EventGroupSend as u32];
         if !events.iter().any(|(_, event)| signed.contains(&event.kind)) {
             return Ok((events, Vouched::default()));
         }
         let (services, home) = (self.clone(), home.clone());
-        let checked = blocking(move || {
+        blocking(move || {
             let vouched = services.vouch(&home, events.iter().map(|(_, event)| event));
             Ok((events, vouched))
-        });
-        checked.await.map_err(as_of_the_store)
+        })
+        .await
     }
 
     /// Checks the signatures in events of the node of `home`.
@@ -132,7 +132,7 @@ impl Services {
         &self,
         home: &Domain,
         entries: Vec<GroupEntry>,
-    ) -> crate::error::Result<(Vec<GroupEntry>, Vouched)> {
+    ) -> Result<(Vec<GroupEntry>, Vouched)> {
         let (services, home) = (self.clone(), home.clone());
         blocking(move || {
             let mut vouched = Vouched::default();
