@@ -12,6 +12,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use services::{Environment, Services};
 
@@ -21,6 +22,7 @@ use crate::control;
 use crate::damage;
 use crate::data_folder::DataFolder;
 use crate::identity;
+use crate::lock;
 use crate::operation::{Configured, Node, Operation, Told};
 use crate::printer::Printer;
 use crate::progress::{self, Done};
@@ -158,16 +160,23 @@ fn run_at(
     let mut told = Told { progress: (!bar.is_hidden()).then_some(progress), output: &mut output };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let socket = folder.control_socket();
-    let asked = control::ask(&socket, operation, &mut told);
-    if let Some(result) = runtime.block_on(asked)? {
+    let mut answer = None;
+    // A node that starts has the data before it takes questions.
+    let opened = lock::patiently(|| {
+        answer = runtime.block_on(control::ask(&socket, operation, &mut told))?;
+        if answer.is_some() {
+            return Ok(None);
+        }
+        let config: Config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
+        // What was never made is made now, as for every command.
+        let looks = operation.only_looks() && folder.store().exists();
+        let access = if looks { Access::Look } else { Access::Change };
+        Ok(Some((open_store(folder, &config, access)?, config)))
+    })?;
+    let Some((store, config)) = opened else {
         bar.finish_and_clear();
-        return Ok(result);
-    }
-    let config: Config = folder.config(data.config.as_deref(), &[], Checks::Values)?;
-    // What was never made is made now, as for every command.
-    let looks = operation.only_looks() && folder.store().exists();
-    let access = if looks { Access::Look } else { Access::Change };
-    let store = open_store(folder, &config, access)?;
+        return answer.context("the node has not answered");
+    };
     if operation.is_in_its_name() {
         identity::check(folder, &config, &store)?;
     }

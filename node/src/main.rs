@@ -15,6 +15,7 @@ mod federation;
 mod fetch;
 mod identity;
 mod known_secret;
+mod lock;
 mod logging;
 mod objects;
 mod operation;

@@ -81,7 +81,8 @@ pub(crate) fn run(data: &Data, given: &Serve, printer: Printer) -> anyhow::Resul
         // Before anything is changed for a start that comes to nothing.
         folder.identity_if_there()?;
     }
-    let store = open_store(&folder, &config, Access::Change)?;
+    // A command may be looking at the data just now, above all where a node starts anew.
+    let store = lock::patiently(|| open_store(&folder, &config, Access::Change))?;
     if given.new_identity {
         store.must_have_room(0)?;
         identity::renew(&folder, &mut config, &store)?;

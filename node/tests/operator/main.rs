@@ -3,6 +3,7 @@
 
 mod folder;
 mod identity;
+mod lock;
 mod page;
 mod restore;
 mod scheduled;
