@@ -12,6 +12,7 @@ pub mod docker;
 mod link;
 pub mod load;
 pub mod model;
+pub mod moments;
 pub mod nat;
 mod network;
 mod node;

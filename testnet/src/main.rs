@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use testnet::{
-    conformance, crash, crowd, damage, docker, load, model, nat, power_cut, simulation, up,
+    conformance, crash, crowd, damage, docker, load, model, moments, nat, power_cut, simulation, up,
 };
 
 #[global_allocator]
@@ -44,6 +44,8 @@ enum Command {
     Docker(docker::Options),
     /// Cut the power of a node at a thousand moments and look for what it had acknowledged.
     PowerCut(power_cut::Options),
+    /// Restore random moments of a node that makes backups by itself, and compare what is there.
+    Moments(moments::Options),
     /// Damage the folder of a node at random and look whether it notices.
     Damage(damage::Options),
     /// Open one store and compare what is in it.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Nat(options) => nat::run(&options),
         Command::Docker(options) => docker::run(&options),
         Command::PowerCut(options) => power_cut::run(&options),
+        Command::Moments(options) => moments::run(&options),
         Command::Damage(options) => damage::run(&options),
         Command::DamageLook(options) => damage::look(&options),
         Command::PowerCutImage(options) => power_cut::check_image(&options),

@@ -281,7 +281,8 @@ pub fn free_port() -> Result<u16> {
     bail!("no port is free");
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result {
+/// Copies a folder with its files; sockets are left out.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

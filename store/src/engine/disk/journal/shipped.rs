@@ -14,6 +14,7 @@ use super::record;
 use super::segment::{self, Content, HEAD_BYTES, Head};
 use super::sync_folder;
 use crate::engine::{Batch, Position};
+use crate::fault;
 
 /// A file that has grown so far is followed by another one.
 const FILE_BYTES: u64 = 4 << 20;
@@ -221,12 +222,14 @@ impl Shipped {
             }
             for record in content.records {
                 let written_ms = record.written_ms;
-                if until_ms.is_some_and(|until| written_ms > until) {
+                let late = until_ms.is_some_and(|until| written_ms > until);
+                if late && !fault::is_on("until-is-ignored") {
                     reached.end = End::Time;
                     return Ok(reached);
                 }
                 let number = record.number;
-                if let Err(reason) = take(record.batch) {
+                let left_out = number % 32 == 0 && fault::is_on("batch-left-out");
+                if !left_out && let Err(reason) = take(record.batch) {
                     reached.end = broken(format!("batch {number}: {reason}"));
                     return Ok(reached);
                 }
