@@ -261,7 +261,9 @@ impl Shared {
         let newest = self.state.lock().known.newest.clone();
         let (outcomes, reaches_ms) = match &mut *self.shipper.lock() {
             Some(shipper) => {
+                tracing::debug!("the journal is shipped");
                 let outcomes = shipper.ship();
+                tracing::debug!("the journal was shipped");
                 let newest = newest.map(|(file, _)| journal_beside(&file));
                 (outcomes, newest.and_then(|folder| shipper.reaches_ms(&folder)))
             }

@@ -3,10 +3,13 @@
 
 use std::path::Path;
 
+use testnet::crash::Phase;
 use testnet::{Result, crash};
 
 const ROUNDS: usize = 20;
 const SENDERS: usize = 64;
+/// Of each phase.
+const ROUNDS_IN: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_in_twenty_kills() -> Result {
@@ -16,6 +19,25 @@ async fn nothing_acknowledged_is_lost_in_twenty_kills() -> Result {
     assert_eq!(report.kills, ROUNDS);
     assert!(report.kills_at_start > 0 && report.changes > ROUNDS, "{report:?}");
     assert!(report.messages > ROUNDS * SENDERS, "{report:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_by_kills_in_the_middle_of_something() -> Result {
+    let server = Path::new(env!("CARGO_BIN_EXE_entente"));
+    for phase in [
+        Phase::Checkpoint,
+        Phase::Compaction,
+        Phase::Shipping,
+        Phase::Backup,
+        Phase::Restore,
+        Phase::Repair,
+        Phase::Upgrade,
+    ] {
+        let kills = crash::phase::rounds(server, phase, ROUNDS_IN, 20, &mut || ()).await?;
+        println!("{phase:?}: {kills:?}");
+        assert!(kills.hits >= ROUNDS_IN, "{phase:?} was hit {} times", kills.hits);
+    }
     Ok(())
 }
 

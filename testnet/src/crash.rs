@@ -7,13 +7,14 @@
 mod chat;
 pub mod federated;
 mod list;
+pub mod phase;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use crate::random::Random;
 use crate::{Admin, Client, Process, Result};
 use chat::Chats;
 use list::{Kind, Watched};
+pub use phase::{Kills, Phase};
 
 /// Longest time under load before a kill.
 const LOAD_MS: usize = 400;
@@ -34,9 +36,12 @@ const COMING: usize = 40;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Exit code 1: something that was acknowledged is gone or wrong.")]
 pub struct Options {
-    /// Kills.
+    /// Kills; of those of a phase, only such as hit it.
     #[arg(long, value_name = "N", default_value_t = 20)]
     rounds: usize,
+    /// What they hit, in turn; all if left out.
+    #[arg(long, value_name = "PHASE", value_delimiter = ',', conflicts_with = "nodes")]
+    phases: Vec<Phase>,
     /// Users who send.
     #[arg(long, value_name = "N", default_value_t = 16)]
     senders: usize,
@@ -95,7 +100,7 @@ pub fn run(options: &Options) -> Result<bool> {
         } else if options.nodes > 1 {
             federated::rounds(server, options.nodes, count, seed, step).await
         } else {
-            rounds(server, count, options.senders, seed, step).await
+            one_node(options, seed, &progress).await
         }
     });
     progress.finish_and_clear();
@@ -113,6 +118,29 @@ pub fn run(options: &Options) -> Result<bool> {
     println!("changes of lists, all there {}", report.changes);
     println!("{:.0} s", started.elapsed().as_secs_f64());
     Ok(true)
+}
+
+/// Kills in each phase.
+#[expect(clippy::print_stdout, reason = "the program's own answer")]
+async fn one_node(options: &Options, seed: u64, progress: &ProgressBar) -> Result<Report> {
+    let all = Phase::value_variants();
+    let phases = if options.phases.is_empty() { all } else { &options.phases };
+    let mut report = Report::default();
+    for (at, phase) in phases.iter().enumerate() {
+        // The first ones get what is left over.
+        let count = options.rounds / phases.len() + usize::from(at < options.rounds % phases.len());
+        if *phase == Phase::Load {
+            let step = |_| progress.inc(1);
+            report = rounds(&options.server, count, options.senders, seed, step).await?;
+            continue;
+        }
+        let step = &mut || progress.inc(1);
+        let kills = phase::rounds(&options.server, *phase, count, seed, step).await?;
+        let Kills { all, hits } = kills;
+        progress.suspend(|| println!("{:28}{all}, {hits} of them in it", format!("{phase:?}")));
+        ensure!(hits >= count, "{phase:?} was hit {hits} times only");
+    }
+    Ok(report)
 }
 
 /// Kills the node `rounds` times on one data folder and checks it after each start.

@@ -2,12 +2,12 @@
 //! say what it lacks. Folders that are in order must raise no alarm.
 
 mod built;
-mod folder;
+pub(crate) mod folder;
 mod harm;
-mod look;
+pub(crate) mod look;
 mod round;
 mod sight;
-mod sound;
+pub(crate) mod sound;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Moments that come back: a node makes backups by itself and ships its journal behind them, and what
 //! is restored of random moments is compared with what it was asked for and when.
 
-mod state;
-mod told;
-mod work;
+pub(crate) mod state;
+pub(crate) mod told;
+pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::process::copy_folder;
 use crate::random::Random;
 use crate::{Process, Result, Wire, text_message};
 use state::State;
-use told::now_ms;
+use told::{ALL, now_ms};
 use work::{Load, NAMED, PLATFORM, Work};
 
 /// Time until something is there.
@@ -190,7 +190,7 @@ impl Worked {
         let until_ms = work.told.last_ms();
         let data = node.data();
         let end = tokio::task::spawn_blocking(move || State::in_store(&data)).await??;
-        let wrong = [work.told.wrong(&end, i64::MAX), end.not_as_in(&end)].concat();
+        let wrong = [work.told.wrong(&end, ALL), end.not_as_in(&end)].concat();
         ensure!(wrong.is_empty(), "before anything was restored: {wrong:#?}");
         Ok(Self { node, backups, work, made_ms, from_ms, until_ms, end })
     }
@@ -251,7 +251,7 @@ impl Worked {
 
     fn compare(&self, state: &State, moment: i64, tried: &mut Tried) {
         tried.messages = state.messages();
-        tried.wrong.extend(self.work.told.wrong(state, moment));
+        tried.wrong.extend(self.work.told.wrong(state, (moment, moment)));
         tried.wrong.extend(state.not_as_in(&self.end));
     }
 
@@ -284,7 +284,7 @@ async fn goes_on(node: &Process) -> Result {
 }
 
 /// Waits until the node has made a backup by itself.
-async fn until_backed_up(node: &Process) -> Result {
+pub(crate) async fn until_backed_up(node: &Process) -> Result {
     let began = now_ms();
     loop {
         let found = said(node, "backup", &["list"]).await?;
@@ -298,7 +298,7 @@ async fn until_backed_up(node: &Process) -> Result {
 }
 
 /// What a command of the program says as JSON; an error if it fails.
-async fn said(node: &Process, command: &str, words: &[&str]) -> Result<Value> {
+pub(crate) async fn said(node: &Process, command: &str, words: &[&str]) -> Result<Value> {
     let output = node.command(command).args(words).arg("--json").output().await?;
     let (out, error) = (&output.stdout, &output.stderr);
     ensure!(

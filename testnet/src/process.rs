@@ -235,6 +235,11 @@ impl Process {
         Ok(String::from_utf8_lossy(&std::fs::read(self.log_file())?).into_owned())
     }
 
+    /// Forgets what it has said.
+    pub(crate) fn forget_log(&self) -> Result {
+        Ok(File::create(self.log_file()).map(drop)?)
+    }
+
     /// The exit code of a node that has ended by itself; `None`: it runs, or was killed.
     pub fn exit_code(&mut self) -> Result<Option<i32>> {
         let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();

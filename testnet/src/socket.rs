@@ -173,6 +173,16 @@ impl Socket {
 
     /// Every stored message of a conversation from a seq on.
     pub async fn history_from(&mut self, id: &str, first: i64) -> Result<Vec<MsgData>> {
+        self.history_by(id, first, PAGE).await
+    }
+
+    /// The same, so many at once: an answer holds a mebibyte.
+    pub(crate) async fn history_by(
+        &mut self,
+        id: &str,
+        first: i64,
+        page: i64,
+    ) -> Result<Vec<MsgData>> {
         let mut all = Vec::new();
         loop {
             let begin = first + all.len() as i64;
@@ -181,8 +191,8 @@ impl Socket {
                 seq_ranges: vec![SeqRange {
                     conversation_id: id.to_owned(),
                     begin,
-                    end: begin + PAGE - 1,
-                    num: PAGE,
+                    end: begin + page - 1,
+                    num: page,
                 }],
                 order: 0,
             };

@@ -25,6 +25,7 @@ const JOURNAL: &str = ".journal";
 
 /// Makes a full backup, restores it on trial and removes old ones; returns its file.
 pub(super) fn make(shared: &Shared) -> anyhow::Result<PathBuf> {
+    tracing::debug!("a full backup begins");
     let sources = shared.configured.sources(&shared.store()?)?;
     let passphrase = shared.passphrase_file().map(passphrase::in_file).transpose()?;
     let mut content = backup::gather(&shared.data, &sources, passphrase.as_deref(), true)?;
@@ -116,6 +117,7 @@ fn write(
 
 /// Restores a backup on trial, with the journal behind it; what comes of it is noted beside it.
 pub(super) fn check(shared: &Shared, file: &Path) -> anyhow::Result<Check> {
+    tracing::debug!("a backup is restored on trial");
     let tried = try_restore(shared, file);
     if shared.is_stopping() {
         bail!("the node is stopping");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Result;
 
 /// Copies the files of a folder; sockets are left out.
-pub(super) fn copy(from: &Path, to: &Path) -> Result {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -49,10 +49,10 @@ pub(super) fn bytes(folder: &Path) -> Result<u64> {
 }
 
 /// Length and hash of a file.
-type Print = (usize, u64);
+pub(crate) type Print = (usize, u64);
 
 /// What every file is.
-pub(super) fn prints(folder: &Path) -> Result<BTreeMap<PathBuf, Print>> {
+pub(crate) fn prints(folder: &Path) -> Result<BTreeMap<PathBuf, Print>> {
     let mut prints = BTreeMap::new();
     for file in files(folder)? {
         let print = print(&folder.join(&file))?;

@@ -19,11 +19,11 @@ const CACHE_BYTES: u64 = 16 << 20;
 const MOST_WRONG: usize = 5;
 
 /// What is known of each entry: a hash of its value, by its key in hex.
-pub(super) type Facts = BTreeMap<String, String>;
+pub(crate) type Facts = BTreeMap<String, String>;
 
 /// What came of opening a store.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Opened {
+pub(crate) enum Opened {
     /// It says that it is damaged.
     Refused(String),
     /// It could not be opened for another reason.
@@ -58,7 +58,11 @@ pub(super) fn print(folder: &Path, facts: Option<&Path>) -> Result<bool> {
     Ok(true)
 }
 
-fn open(folder: &Path, facts: Option<&Facts>) -> std::result::Result<Opened, StoreError> {
+/// Opens a store and compares every entry with what must be there.
+pub(crate) fn open(
+    folder: &Path,
+    facts: Option<&Facts>,
+) -> std::result::Result<Opened, StoreError> {
     let engine = Arc::new(DiskEngine::open(folder, CACHE_BYTES)?);
     let (mut found, mut damaged) = (Facts::new(), Vec::new());
     for pair in engine.scan((Unbounded, Unbounded), Direction::Ascending) {

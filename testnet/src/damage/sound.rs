@@ -26,7 +26,7 @@ pub(super) struct Tried {
 }
 
 /// Unpacks the folder of before there were journals.
-pub(super) fn unpack(to: &Path) -> Result {
+pub(crate) fn unpack(to: &Path) -> Result {
     std::fs::create_dir_all(to)?;
     let archive = to.with_extension("tar.gz");
     std::fs::write(&archive, BEFORE_JOURNALS)?;

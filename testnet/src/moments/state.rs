@@ -18,12 +18,12 @@ const CACHE_BYTES: u64 = 16 << 20;
 
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) seq: i64,
+pub(crate) struct Row {
+    pub(crate) seq: i64,
     /// Its clientMsgID.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Of all else that makes it what it is.
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
 }
 
 impl Row {
@@ -37,16 +37,16 @@ impl Row {
 
 /// What there is.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) conversations: BTreeMap<String, Vec<Row>>,
-    pub(super) friends: BTreeSet<String>,
-    pub(super) members: BTreeSet<String>,
+pub(crate) struct State {
+    pub(crate) conversations: BTreeMap<String, Vec<Row>>,
+    pub(crate) friends: BTreeSet<String>,
+    pub(crate) members: BTreeSet<String>,
     /// The name of the user who changes it.
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 impl State {
-    pub(super) fn list(&self, list: List) -> &BTreeSet<String> {
+    pub(crate) fn list(&self, list: List) -> &BTreeSet<String> {
         match list {
             List::Friends => &self.friends,
             List::Members => &self.members,
@@ -54,12 +54,12 @@ impl State {
     }
 
     /// How many messages.
-    pub(super) fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.conversations.values().map(Vec::len).sum()
     }
 
     /// What the store in a data folder holds. Opening it may change its files.
-    pub(super) fn in_store(data: &Path) -> Result<Self> {
+    pub(crate) fn in_store(data: &Path) -> Result<Self> {
         let engine = DiskEngine::open(&data.join("store"), CACHE_BYTES)?;
         let store = Store::open(Box::new(engine), Options::default())?;
         let view = store.view();
@@ -86,7 +86,7 @@ impl State {
     }
 
     /// What clients of a node see of some conversations, and of the lists.
-    pub(super) async fn seen(node: &Process, conversations: &[String]) -> Result<Self> {
+    pub(crate) async fn seen(node: &Process, conversations: &[String]) -> Result<Self> {
         let admin = node.admin().await?;
         let mut state = Self::default();
         for conversation in conversations {
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// What differs from the beginning of each conversation as it was in the end.
-    pub(super) fn not_as_in(&self, end: &Self) -> Vec<String> {
+    pub(crate) fn not_as_in(&self, end: &Self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (conversation, rows) in &self.conversations {
             let later = end.conversations.get(conversation).map_or(&[][..], Vec::as_slice);

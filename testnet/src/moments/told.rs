@@ -9,10 +9,13 @@ use super::state::State;
 /// Differences that are told.
 const MOST_WRONG: usize = 8;
 
+/// All that was acknowledged must be there, and all that was asked for may be.
+pub(crate) const ALL: (i64, i64) = (i64::MAX, i64::MAX);
+
 /// Something that the node was asked for. It happened between the two times, if it was answered; if it
 /// was not, at some time after the first, or never.
 #[derive(Debug, Clone)]
-pub(super) struct Asked<T> {
+pub(crate) struct Asked<T> {
     what: T,
     asked_ms: i64,
     answered_ms: Option<i64>,
@@ -20,14 +23,14 @@ pub(super) struct Asked<T> {
 
 /// A list that users come into and go from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum List {
+pub(crate) enum List {
     Friends,
     Members,
 }
 
 /// Everything that was asked for.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Conversation and clientMsgID.
     messages: Mutex<Vec<Asked<(String, String)>>>,
     /// Names of one user, one after the other.
@@ -63,33 +66,33 @@ impl Bounds {
 
 impl Told {
     /// A message is about to be sent; returns its place.
-    pub(super) fn message(&self, conversation: String, id: String) -> usize {
+    pub(crate) fn message(&self, conversation: String, id: String) -> usize {
         let mut messages = self.messages.lock();
         messages.push(Asked::now((conversation, id)));
         messages.len() - 1
     }
 
     /// It was acknowledged.
-    pub(super) fn message_answered(&self, place: usize) {
+    pub(crate) fn message_answered(&self, place: usize) {
         if let Some(message) = self.messages.lock().get_mut(place) {
             message.answered_ms = Some(now_ms());
         }
     }
 
     /// The user is about to get another name.
-    pub(super) fn name(&self, name: String) {
+    pub(crate) fn name(&self, name: String) {
         self.names.lock().push(Asked::now(name));
     }
 
     /// It has it.
-    pub(super) fn name_answered(&self) {
+    pub(crate) fn name_answered(&self) {
         if let Some(name) = self.names.lock().last_mut() {
             name.answered_ms = Some(now_ms());
         }
     }
 
     /// Whether a user is in a list; `None` while nobody knows.
-    pub(super) fn is_in(&self, list: List, user: &str) -> Option<bool> {
+    pub(crate) fn is_in(&self, list: List, user: &str) -> Option<bool> {
         let lists = self.lists.lock();
         match lists.get(&(list, user.to_owned())).and_then(|changes| changes.last()) {
             None => Some(false),
@@ -98,13 +101,13 @@ impl Told {
     }
 
     /// A user is about to come into a list, or to go.
-    pub(super) fn change(&self, list: List, user: &str, there: bool) {
+    pub(crate) fn change(&self, list: List, user: &str, there: bool) {
         let mut lists = self.lists.lock();
         lists.entry((list, user.to_owned())).or_default().push(Asked::now(there));
     }
 
     /// It is so.
-    pub(super) fn change_answered(&self, list: List, user: &str) {
+    pub(crate) fn change_answered(&self, list: List, user: &str) {
         let mut lists = self.lists.lock();
         if let Some(last) =
             lists.get_mut(&(list, user.to_owned())).and_then(|changes| changes.last_mut())
@@ -114,27 +117,27 @@ impl Told {
     }
 
     /// When the last answer came.
-    pub(super) fn last_ms(&self) -> i64 {
+    pub(crate) fn last_ms(&self) -> i64 {
         let messages = self.messages.lock();
         messages.iter().filter_map(|message| message.answered_ms).max().unwrap_or_default()
     }
 
     /// When something was answered, by a number.
-    pub(super) fn some_answer_ms(&self, number: usize) -> Option<i64> {
+    pub(crate) fn some_answer_ms(&self, number: usize) -> Option<i64> {
         let messages = self.messages.lock();
         let answered = messages.get(number.checked_rem(messages.len())?)?.answered_ms;
         answered
     }
 
     /// What was asked for, how much of it was answered, and the conversations.
-    pub(super) fn count(&self) -> (usize, usize) {
+    pub(crate) fn count(&self) -> (usize, usize) {
         let messages = self.messages.lock().len();
         let changes: usize = self.lists.lock().values().map(Vec::len).sum();
         (messages, changes + self.names.lock().len())
     }
 
     /// The conversations in which messages were sent.
-    pub(super) fn conversations(&self) -> Vec<String> {
+    pub(crate) fn conversations(&self) -> Vec<String> {
         let messages = self.messages.lock();
         let mut all: Vec<String> = messages.iter().map(|message| message.what.0.clone()).collect();
         all.sort_unstable();
@@ -142,18 +145,19 @@ impl Told {
         all
     }
 
-    /// Why `state` cannot be that of `moment`: what was answered by then must be there, nothing may be
-    /// that was asked for later, and whatever is there has nothing missing before it.
-    pub(super) fn wrong(&self, state: &State, moment: i64) -> Vec<String> {
+    /// Why `state` cannot be that of a moment between two: what was answered by the first must be there,
+    /// nothing may be that was asked for after the second, and whatever is there has nothing missing
+    /// before it.
+    pub(crate) fn wrong(&self, state: &State, (from, until): (i64, i64)) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut bounds = Bounds::default();
         self.messages_in(state, &mut bounds);
         self.names_in(state, &mut bounds, &mut wrong);
         let Bounds { newest, oldest } = bounds;
-        if let Some((asked_ms, what)) = newest.as_ref().filter(|(at, _)| *at > moment) {
+        if let Some((asked_ms, what)) = newest.as_ref().filter(|(at, _)| *at > until) {
             wrong.push(format!("{what} was asked for at {asked_ms} and is there"));
         }
-        if let Some((answered_ms, what)) = oldest.as_ref().filter(|(at, _)| *at <= moment) {
+        if let Some((answered_ms, what)) = oldest.as_ref().filter(|(at, _)| *at <= from) {
             wrong.push(format!("{what} was acknowledged at {answered_ms} and is missing"));
         }
         if let (Some((asked_ms, there)), Some((answered_ms, missing))) = (&newest, &oldest)
@@ -164,7 +168,7 @@ impl Told {
                  {answered_ms}, is not"
             ));
         }
-        self.lists_in(state, moment, &mut wrong);
+        self.lists_in(state, (from, until), &mut wrong);
         wrong.truncate(MOST_WRONG);
         wrong
     }
@@ -205,15 +209,14 @@ impl Told {
         }
     }
 
-    fn lists_in(&self, state: &State, moment: i64, wrong: &mut Vec<String>) {
+    fn lists_in(&self, state: &State, (from, until): (i64, i64), wrong: &mut Vec<String>) {
         for ((list, user), changes) in self.lists.lock().iter() {
             let there = state.list(*list).contains(user);
-            let known = changes
-                .iter()
-                .rposition(|change| change.answered_ms.is_some_and(|at| at <= moment));
+            let known =
+                changes.iter().rposition(|change| change.answered_ms.is_some_and(|at| at <= from));
             let before = known.map_or(Some(false), |at| changes.get(at).map(|known| known.what));
             let later = changes.iter().skip(known.map_or(0, |at| at + 1));
-            let mut possible = later.filter(|change| change.asked_ms <= moment);
+            let mut possible = later.filter(|change| change.asked_ms <= until);
             if before != Some(there) && !possible.any(|change| change.what == there) {
                 wrong.push(format!("{list:?}: {user} is there: {there}; asked for: {changes:?}"));
             }
@@ -228,7 +231,7 @@ impl<T> Asked<T> {
 }
 
 /// The time of this machine, which is that of the node.
-pub(super) fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
@@ -282,7 +285,11 @@ mod tests {
             (30, vec!["a", "b", "c"], "n0", vec![]),
         ] {
             let state = state(&ids, name, &friends);
-            assert_eq!(told.wrong(&state, moment), Vec::<String>::new(), "{moment} {state:?}");
+            assert_eq!(
+                told.wrong(&state, (moment, moment)),
+                Vec::<String>::new(),
+                "{moment} {state:?}"
+            );
         }
     }
 
@@ -298,7 +305,7 @@ mod tests {
             (23, vec!["a"], "n0", vec!["ada"], "Friends: ada is there: true"),
             (22, vec!["a", "c"], first, vec![], "is there, and name n0"),
         ] {
-            let wrong = told.wrong(&state(&ids, name, &friends), moment).join("\n");
+            let wrong = told.wrong(&state(&ids, name, &friends), (moment, moment)).join("\n");
             assert!(wrong.contains(why), "{moment}: {why} is not in {wrong:?}");
         }
     }

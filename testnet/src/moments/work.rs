@@ -14,10 +14,10 @@ use crate::random::Random;
 use crate::{Client, Process, Result, Wire, text_message};
 
 /// The user who changes its name and its friends, and owns the group.
-pub(super) const NAMED: &str = "s0";
-pub(super) const FIRST_NAME: &str = NAMED;
-pub(super) const GROUP: &str = "g";
-pub(super) const PLATFORM: i32 = 2;
+pub(crate) const NAMED: &str = "s0";
+pub(crate) const FIRST_NAME: &str = NAMED;
+pub(crate) const GROUP: &str = "g";
+pub(crate) const PLATFORM: i32 = 2;
 /// Users who send.
 const SENDERS: usize = 8;
 /// Users who come and go in the lists.
@@ -26,21 +26,21 @@ const COMING: usize = 40;
 const PAUSE_MS: usize = 20;
 
 /// The users.
-pub(super) struct Work {
+pub(crate) struct Work {
     admin: Client,
     clients: Vec<Client>,
-    pub(super) told: Arc<Told>,
+    pub(crate) told: Arc<Told>,
 }
 
 /// Work under way.
-pub(super) struct Load {
+pub(crate) struct Load {
     ended: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
 
 impl Load {
     /// Ends it and waits.
-    pub(super) async fn end(mut self) -> Result {
+    pub(crate) async fn end(mut self) -> Result {
         self.ended.store(true, SeqCst);
         while let Some(task) = self.tasks.join_next().await {
             task?;
@@ -51,7 +51,7 @@ impl Load {
 
 impl Work {
     /// Registers everybody.
-    pub(super) async fn prepare(node: &Process) -> Result<Self> {
+    pub(crate) async fn prepare(node: &Process) -> Result<Self> {
         let admin = node.admin().await?;
         let names: Vec<String> = (0..SENDERS).map(|at| format!("s{at}")).collect();
         let coming: Vec<String> = (0..COMING).map(coming).collect();
@@ -71,7 +71,7 @@ impl Work {
     }
 
     /// Works until it is ended or the node goes away.
-    pub(super) fn start(&self, random: &mut Random) -> Load {
+    pub(crate) fn start(&self, random: &mut Random) -> Load {
         let ended = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for (at, client) in self.clients.iter().cloned().enumerate() {

@@ -151,6 +151,7 @@ impl Data {
     /// Brings the index up to date and notes how far it is.
     fn take_checkpoint(&self, begun: &mut Begun, last: bool) -> Result<(), StoreError> {
         let Some(journal) = &self.journal else { return Ok(()) };
+        tracing::debug!("a checkpoint begins");
         journal.lock().spare(self.room().is_short())?;
         loop {
             if begun.frozen.is_none() {
@@ -229,6 +230,7 @@ impl Data {
         if let Some(journal) = &self.journal {
             journal.lock().release(batch)?;
         }
+        tracing::debug!(batch, "a checkpoint was taken");
         Ok(())
     }
 

@@ -330,6 +330,9 @@ fn go_on(
     if matches!(stage, Stage::New | Stage::Adopting) {
         Checkpoint::of(&index, id, Stage::Open)?.write(&path)?;
     }
+    if stage == Stage::Adopting {
+        tracing::info!("the data was taken over");
+    }
     let overlay = Overlay::default();
     replay(&overlay, found);
     Ok(Opened { index, overlay, journal: Some(journal), id })

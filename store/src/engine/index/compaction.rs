@@ -91,6 +91,9 @@ impl Index {
         let at_work = self.segment_at_work(writer, short.then_some(most))?;
         let Some((segment, offset)) = at_work else { return Ok(false) };
         let step = if short { SHORT_STEP_BYTES } else { STEP_BYTES };
+        if offset == 0 {
+            tracing::debug!(segment, "a segment of the value log is compacted");
+        }
         let found = match self.log.records(segment, offset, step) {
             Ok(found) => found,
             Err(error) => {
@@ -101,6 +104,7 @@ impl Index {
         };
         let Some(last) = found.last() else {
             self.put(writer, &Batch::new(), Some(segment))?;
+            tracing::debug!(segment, "a segment of the value log was compacted");
             return Ok(true);
         };
         let next = last.at.offset + last.at.length;
