@@ -1,9 +1,11 @@
 //! Losing power: a node is recorded while it works, and disks are built from the record as they
 //! could look after a power cut at any moment; each must open and hold what was acknowledged.
 
+mod backed;
 mod disk;
 mod fact;
 mod image;
+mod restore;
 mod trace;
 mod workload;
 
@@ -23,8 +25,10 @@ use tokio::task::JoinSet;
 
 use crate::random::Random;
 use crate::{Process, Result};
+use backed::{Backed, Held};
 use disk::{Disk, Loss, Made};
 use fact::{Done, Fact};
+use restore::Restore;
 
 /// Time an image gets to be checked.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,6 +49,9 @@ pub struct Options {
     /// Messages of each of the six senders in a round.
     #[arg(long, value_name = "N", default_value_t = 400)]
     messages: usize,
+    /// Of so many images one is also restored from the backups in it; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    restores: usize,
     /// Seed of all choices; a new one if left out. What the node writes differs from run to run.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -115,6 +122,8 @@ struct Totals {
     failed: usize,
     facts: usize,
     at_stake: usize,
+    restored: usize,
+    shipped: usize,
     losses: BTreeMap<Loss, usize>,
 }
 
@@ -127,6 +136,8 @@ impl Totals {
             println!("  {:24}  {images}", format!("{loss:?}"));
         }
         println!("acknowledged facts checked  {}", self.facts);
+        println!("restored from backups       {}", self.restored);
+        println!("  messages that had to be   {}", self.shipped);
         println!("images that failed          {}", self.failed);
     }
 }
@@ -135,6 +146,7 @@ impl Totals {
 struct Start {
     folder: TempDir,
     facts: Vec<Fact>,
+    held: Held,
 }
 
 async fn all_rounds(options: &Options, seed: u64) -> Result<Totals> {
@@ -162,6 +174,7 @@ async fn one_round(
     let file = record.path().join("record");
     let mut node = Process::builder(&options.server)
         .variable("ENTENTE_LOG_LEVEL", "error")
+        .variable("ENTENTE_BACKUP_KEEP", "2")
         .under(
             ["strace", "-D", "-f", "--seccomp-bpf", "-y", "-xx", "-s", "33554432", "-o"]
                 .map(String::from)
@@ -170,34 +183,45 @@ async fn one_round(
         )
         .prepare()?;
     let root = fs::canonicalize(node.scratch())?;
-    let mut before = Vec::new();
+    let (mut before, mut held) = (Vec::new(), Held::new());
     if let Some(start) = &start {
         copy(start.folder.path(), &root)?;
         before.clone_from(&start.facts);
+        held.clone_from(&start.held);
     }
+    let backups = root.join(backed::FOLDER);
+    fs::create_dir_all(&backups)?;
+    // What was not complete is of no use.
+    held.retain(|name, _| backups.join(format!("{name}.backup")).exists());
+    node.set_variable("ENTENTE_BACKUP_FOLDER", &backups.display().to_string());
     let (mut disk, files, folders) = Disk::load(&root)?;
     let began = Instant::now();
     node.launch().await?;
+    // Another full one, amid the work; it ends with the node.
+    let another = tokio::spawn(node.command("backup").arg("now").output());
     let mut done = workload::run(&node, round, options.messages, random.next()).await?;
     if round.is_multiple_of(2) {
         node.kill().await?;
     } else {
         node.stop().await?;
     }
+    another.await??;
     let took = began.elapsed();
     wait_for_end(&file).await?;
     let mut trace = trace::read(BufReader::new(fs::File::open(&file)?), &root, &files, &folders)?;
     once_written(&node, &mut done, &before)?;
+    let backed = Backed::of(&trace.events, &root, &files);
     let acknowledged = trace.operations.values().filter(|o| o.answered.is_some()).count();
     println!(
         "round {round}: recorded {} calls, {} KiB written ({} KiB over older \
          data), {} messages and {acknowledged} \
-         changes acknowledged in {:.0} s",
+         changes acknowledged in {:.0} s, {} shipped",
         trace.events.len(),
         trace.bytes_written >> 10,
         trace.bytes_rewritten >> 10,
         trace.messages.len(),
         took.as_secs_f64(),
+        backed.shipped(),
     );
     let mut events = std::mem::take(&mut trace.events);
     let possible = disk.begin(&events);
@@ -210,7 +234,18 @@ async fn one_round(
         let facts = fact::required(&done, &trace, cut, &before);
         let folder = tempfile::tempdir()?;
         let made = disk.image(random, folder.path())?;
-        checks.add(Image { round, number, cut, made, folder, facts }, totals).await?;
+        let then = backed.held(&trace, cut, &held, &before);
+        let restore = options.restores > 0 && number.is_multiple_of(options.restores);
+        let restore = restore.then(|| Restore {
+            server: options.server.clone(),
+            must_be_there: !held.is_empty() || backed.must_be_there(cut),
+            facts: then
+                .iter()
+                .map(|(name, ids)| (name.clone(), backed::facts(ids, &done, &before)))
+                .collect(),
+        });
+        let image = Image { round, number, cut, made, folder, facts, held: then, restore };
+        checks.add(image, totals).await?;
         if options.must_fail && totals.failed > 0 {
             break;
         }
@@ -255,6 +290,8 @@ struct Image {
     made: Made,
     folder: TempDir,
     facts: Vec<Fact>,
+    held: Held,
+    restore: Option<Restore>,
 }
 
 /// Images that are checked at the same time, each by a process of its own.
@@ -304,6 +341,10 @@ impl<'a> Checks<'a> {
         let untouched = image.folder.path().join("untouched");
         self.progress.inc(1);
         totals.images += 1;
+        if let Some(restore) = &image.restore {
+            totals.restored += 1;
+            totals.shipped += restore.facts.values().map(Vec::len).max().unwrap_or_default();
+        }
         totals.facts += image.facts.len();
         totals.at_stake += usize::from(image.made.at_stake > 0);
         *totals.losses.entry(image.made.loss).or_default() += 1;
@@ -312,7 +353,8 @@ impl<'a> Checks<'a> {
             if self.next.is_none() && wanted {
                 fs::remove_dir_all(image.folder.path().join("data"))?;
                 fs::rename(untouched, image.folder.path().join("data"))?;
-                self.next = Some(Start { folder: image.folder, facts: image.facts });
+                self.next =
+                    Some(Start { folder: image.folder, facts: image.facts, held: image.held });
             }
             return Ok(());
         }
@@ -323,6 +365,10 @@ impl<'a> Checks<'a> {
             fs::create_dir_all(&kept)?;
             let (folder, facts) = (kept.join("data"), kept.join("facts.json"));
             copy(&untouched, &folder)?;
+            let backups = image.folder.path().join(backed::FOLDER);
+            if backups.exists() {
+                copy(&backups, &kept.join(backed::FOLDER))?;
+            }
             fs::write(&facts, serde_json::to_vec(&image.facts)?)?;
         }
         self.progress.suspend(|| {
@@ -359,7 +405,11 @@ async fn check(image: Image) -> Result<(Image, Vec<String>)> {
             return Ok((image, wrong));
         }
     }
-    Ok((image, Vec::new()))
+    let wrong = match &image.restore {
+        Some(restore) => restore.check(image.folder.path()).await?,
+        None => Vec::new(),
+    };
+    Ok((image, wrong))
 }
 
 /// Checks an image in a process of its own: it may hang or crash, and locks end with it.

@@ -15,6 +15,9 @@ pub(super) const MESSAGE_DIGITS: usize = 14;
 pub(super) const OPERATION_MARK: &str = "powercut-op-";
 pub(super) const OPERATION_DIGITS: usize = 10;
 
+/// What begins the name of a folder in which the node restores a backup on trial.
+const TRIAL: &str = "/.entente-trial-";
+
 /// The calls to record.
 pub(super) const CALLS: &str = "trace=open,openat,creat,write,pwrite64,writev,pwritev,pwritev2,\
     sendto,sendmsg,read,recvfrom,ftruncate,truncate,fallocate,rename,renameat,renameat2,link,\
@@ -181,22 +184,23 @@ impl Reader {
         self.trace.events.push(Event { start, end, change });
     }
 
+    /// Where a backup is restored on trial nothing is kept.
     fn below(&self, path: &Path) -> bool {
-        path.starts_with(&self.root)
+        path.starts_with(&self.root) && !path.to_string_lossy().contains(TRIAL)
     }
 
     /// Whether the last descriptor among the arguments is of a copy of the index.
     fn is_to_copy(&self, args: &str) -> Result<bool> {
         let (_, last) = args.rsplit_once('<').context("no descriptor")?;
         let to = path(last.split('>').next().unwrap_or_default())?;
-        Ok(self.below(&to) && to.to_string_lossy().contains("/store/copy-"))
+        Ok(to.starts_with(&self.root) && to.to_string_lossy().contains("/store/copy-"))
     }
 
     /// Whether any argument is a path below the data.
     fn mentions(&self, args: &str) -> Result<bool> {
-        let root = self.root.to_string_lossy();
-        let hex: String = root.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
-        Ok(args.contains(&hex))
+        let hex =
+            |text: &str| -> String { text.bytes().map(|byte| format!("\\x{byte:02x}")).collect() };
+        Ok(args.contains(&hex(&self.root.to_string_lossy())) && !args.contains(&hex(TRIAL)))
     }
 
     fn output(&mut self, name: &str, start: usize, end: usize, args: &str) -> Result {
@@ -385,7 +389,7 @@ fn bytes(hex: &str) -> Result<Vec<u8>> {
 }
 
 /// Every text in `data` that is `mark` with `digits` characters after it.
-fn marked(data: &[u8], mark: &str, digits: usize) -> Vec<String> {
+pub(super) fn marked(data: &[u8], mark: &str, digits: usize) -> Vec<String> {
     let length = mark.len() + digits;
     let found = data.windows(length).filter(|window| window.starts_with(mark.as_bytes()));
     found.map(|window| String::from_utf8_lossy(window).into_owned()).collect()
