@@ -79,10 +79,8 @@ impl Shipped {
     /// Begins behind a place, in a folder that is made.
     pub(crate) fn begin(folder: &Path, behind: Position) -> io::Result<Self> {
         fs::create_dir(folder)?;
-        // Before the backup has its name.
-        if let Some(parent) = folder.parent() {
-            sync_folder(parent)?;
-        }
+        // Its name is certain before that of the backup.
+        sync_name(folder)?;
         let Position { journal, batch } = behind;
         Ok(Self { folder: folder.to_owned(), journal, batch, last_ms: None, file: None })
     }
@@ -90,7 +88,10 @@ impl Shipped {
     /// Goes on behind what a folder has; what was never whole is cut off. The error within says why
     /// that cannot be.
     pub(crate) fn go_on(folder: &Path, behind: Position) -> io::Result<Result<Resumed, String>> {
-        fs::create_dir_all(folder)?;
+        if !folder.exists() {
+            fs::create_dir_all(folder)?;
+            sync_name(folder)?;
+        }
         let Position { journal, batch } = behind;
         let mut shipped =
             Self { folder: folder.to_owned(), journal, batch, last_ms: None, file: None };
@@ -263,6 +264,11 @@ impl Shipped {
         }
         Ok(None)
     }
+}
+
+/// Makes the name of a folder durable.
+fn sync_name(folder: &Path) -> io::Result<()> {
+    folder.parent().map_or(Ok(()), sync_folder)
 }
 
 /// What a file holds, and how it ends.
