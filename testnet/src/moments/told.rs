@@ -28,6 +28,9 @@ pub(crate) enum List {
     Members,
 }
 
+/// By list and user whether it is there, one after the other.
+type Lists = BTreeMap<(List, String), Vec<Asked<bool>>>;
+
 /// Everything that was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -35,8 +38,7 @@ pub(crate) struct Told {
     messages: Mutex<Vec<Asked<(String, String)>>>,
     /// Names of one user, one after the other.
     names: Mutex<Vec<Asked<String>>>,
-    /// Whether a user is in a list, one after the other.
-    lists: Mutex<BTreeMap<(List, String), Vec<Asked<bool>>>>,
+    lists: Mutex<Lists>,
 }
 
 /// The ends of what is there.
@@ -125,8 +127,7 @@ impl Told {
     /// When something was answered, by a number.
     pub(crate) fn some_answer_ms(&self, number: usize) -> Option<i64> {
         let messages = self.messages.lock();
-        let answered = messages.get(number.checked_rem(messages.len())?)?.answered_ms;
-        answered
+        messages.get(number.checked_rem(messages.len())?)?.answered_ms
     }
 
     /// What was asked for, how much of it was answered, and the conversations.
