@@ -32,7 +32,7 @@ use crate::operation::{Configured, Node};
 use crate::printer::Printer;
 use crate::reading;
 use crate::reload::{self, Reload};
-use crate::{identity, known_secret};
+use crate::{identity, known_secret, lock};
 
 /// Time a stopping node gives to what is under way.
 const DRAIN: Duration = Duration::from_secs(20);
