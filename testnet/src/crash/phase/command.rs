@@ -107,7 +107,7 @@ pub(super) async fn repairs(
     kills: &mut Kills,
     progress: &mut impl FnMut(),
 ) -> Result {
-    let mut node = prepare(server, &[("ENTENTE_STORE_CHECKPOINT_KIB", "256")])?;
+    let mut node = prepare(server, &[("ENTENTE_STORE_CHECKPOINT", "256 KiB")])?;
     node.launch().await?;
     let mut watched = Watched::start(node).await?;
     let load = watched.work.start(random);

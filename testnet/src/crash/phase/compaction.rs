@@ -36,7 +36,7 @@ pub(super) async fn rounds(
     kills: &mut Kills,
     progress: &mut impl FnMut(),
 ) -> Result {
-    let mut node = prepare(server, &[("ENTENTE_STORE_CHECKPOINT_KIB", "64")])?;
+    let mut node = prepare(server, &[("ENTENTE_STORE_CHECKPOINT", "64 KiB")])?;
     node.launch().await?;
     node.admin().await?.register(&["k0", "k1", "d0", "d1"]).await?;
     let mut watched = Watched::start(node).await?;

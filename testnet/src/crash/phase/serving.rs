@@ -26,7 +26,7 @@ pub(super) async fn checkpoints(
     kills: &mut Kills,
     progress: &mut impl FnMut(),
 ) -> Result {
-    let mut node = prepare(server, &[("ENTENTE_STORE_CHECKPOINT_KIB", "64")])?;
+    let mut node = prepare(server, &[("ENTENTE_STORE_CHECKPOINT", "64 KiB")])?;
     node.launch().await?;
     let mut watched = Watched::start(node).await?;
     let mut aim = Aim::new();
