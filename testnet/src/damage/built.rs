@@ -52,6 +52,8 @@ pub(super) struct Built {
     pub(super) backup: PathBuf,
     /// A folder as it was before there were journals.
     pub(super) before_journals: PathBuf,
+    /// The folder of the other node, as it was when the first was killed, and where it listens.
+    other: (PathBuf, String),
     pub(super) people: People,
     _work: TempDir,
 }
@@ -99,6 +101,7 @@ impl Built {
         drop(load);
         folder::copy(&node.process.data(), &at("killed"))?;
         other.process.stop().await?;
+        folder::copy(&other.process.data(), &at("other"))?;
 
         let mut states = Vec::new();
         for (name, state, older) in
@@ -108,7 +111,16 @@ impl Built {
         }
         let before_journals = at("before-journals");
         super::sound::unpack(&before_journals)?;
-        Ok(Self { states, backup, before_journals, people, _work: work })
+        let other = (at("other"), other.listen);
+        Ok(Self { states, backup, before_journals, other, people, _work: work })
+    }
+
+    /// The other node, on a copy of its folder; it does not run yet. There can be one at a time.
+    pub(super) fn other(&self, server: &Path) -> Result<Process> {
+        let (folder, listen) = &self.other;
+        let node = prepare(server, OTHER, listen)?;
+        folder::copy(folder, &node.data())?;
+        Ok(node)
     }
 }
 
@@ -139,6 +151,7 @@ impl State {
 /// A node and where it listens for others.
 struct Made {
     process: Process,
+    listen: String,
     address: String,
 }
 
@@ -149,7 +162,7 @@ fn new(server: &Path, domain: &str) -> Result<Made> {
     std::fs::create_dir_all(process.data())?;
     std::fs::write(process.data().join("secret"), SECRET)?;
     let address = multiaddr(listen.parse()?);
-    Ok(Made { process, address })
+    Ok(Made { process, listen, address })
 }
 
 fn prepare(server: &Path, domain: &str, listen: &str) -> Result<Process> {
@@ -182,7 +195,7 @@ async fn meet(one: &Made, other: &Made) -> Result {
 }
 
 /// Waits until nothing is queued for the other node.
-async fn until_sent(node: &Process) -> Result {
+pub(super) async fn until_sent(node: &Process) -> Result {
     let began = std::time::Instant::now();
     loop {
         let peers = federation(node, &["peers"]).await?;
@@ -256,6 +269,14 @@ impl People {
             }
             turn => Target::User(format!("u{}", (user + 1 + turn % 3) % USERS)),
         }
+    }
+
+    /// Somebody writes to the user of the other organisation.
+    pub(super) async fn write_elsewhere(&self, node: &Process) -> Result {
+        let client = self.at(node).into_iter().next().context("nobody is there")?;
+        let mut socket = client.connect(Wire::GOB_GZIP).await?;
+        socket.send(&text_message(&client.user_id, &self.stranger, "again")).await?;
+        Ok(())
     }
 
     /// Everybody writes at the same time.

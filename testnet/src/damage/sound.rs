@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::built::{Built, fresh, node_at};
+use super::built::{Built, fresh, node_at, until_sent};
 use super::round::health;
 use crate::random::Random;
 use crate::{Process, Result};
@@ -43,14 +43,33 @@ pub(super) async fn play(
     number: usize,
     random: &mut Random,
 ) -> Result<Tried> {
-    let (kind, mut node) = match number % 4 {
+    let (kind, mut node) = match number % 5 {
         0 => ("fresh", fresh(server)?),
         1 => ("crashed", node_at(server, &built.states[random.below(built.states.len())].folder)?),
         2 => ("restored", restored(server, built).await?),
-        _ => ("of before journals", node_at(server, &built.before_journals)?),
+        3 => ("of before journals", node_at(server, &built.before_journals)?),
+        _ => ("healed", healed(server, built, random).await?),
     };
     let alarm = go_through(&mut node, built, kind, random).await.err();
     Ok(Tried { kind, alarm: alarm.map(|error| format!("{error:#}")), node })
+}
+
+/// A node whose data is older than what the other node knows, once that has given back what it lacks.
+async fn healed(server: &Path, built: &Built, random: &mut Random) -> Result<Process> {
+    let mut node = if random.once_in(2) {
+        restored(server, built).await?
+    } else {
+        node_at(server, &built.states[0].older)?
+    };
+    let mut other = built.other(server)?;
+    other.launch().await?;
+    node.launch().await?;
+    // Until everything is given back, nothing is sent.
+    built.people.write_elsewhere(&node).await?;
+    until_sent(&node).await?;
+    node.stop().await?;
+    other.stop().await?;
+    Ok(node)
 }
 
 async fn restored(server: &Path, built: &Built) -> Result<Process> {
@@ -76,7 +95,7 @@ async fn go_through(node: &mut Process, built: &Built, kind: &str, random: &mut 
         }
     }
     node.launch().await?;
-    let knows_them = matches!(kind, "crashed" | "restored");
+    let knows_them = matches!(kind, "crashed" | "restored" | "healed");
     let load = knows_them.then(|| built.people.load(node, random.next()));
     tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS) as u64)).await;
     ensure!(health(node).await? == 0, "health: something is damaged");
