@@ -75,7 +75,8 @@ pub(super) async fn restores(
             let node = prepare(server, &[])?;
             let half = node.data().join("restoring");
             let mut restore = node.command("restore");
-            let hit = kill(restore.args(words), &half.join("store"), &mut aim, random).await?;
+            let hit =
+                kill(restore.args(words), &half.join("store.restoring"), &mut aim, random).await?;
             kills.add(hit);
             // Once the database has its place, all is done but to clear away.
             let store = node.data().join("store");
