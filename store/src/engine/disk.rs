@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod closing;
+mod copy;
 mod file;
 mod journal;
 mod keeper;
@@ -24,9 +25,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tempfile::TempDir;
 
 use self::closing::{Seal, Stop};
+use self::copy::IndexCopy;
 pub(super) use self::file::{sync, sync_folder, unsynced};
 use self::journal::Journal;
 pub use self::journal::{End, Follower, Reached};
@@ -62,7 +63,7 @@ pub struct DiskEngine {
     _stop: Option<Stop>,
     data: Arc<Data>,
     _seal: Option<Seal>,
-    _copy: Option<TempDir>,
+    _copy: Option<IndexCopy>,
     _lock: Option<Lock>,
 }
 

@@ -193,7 +193,7 @@ impl Reader {
     fn is_to_copy(&self, args: &str) -> Result<bool> {
         let (_, last) = args.rsplit_once('<').context("no descriptor")?;
         let to = path(last.split('>').next().unwrap_or_default())?;
-        Ok(to.starts_with(&self.root) && to.to_string_lossy().contains("/store/copy-"))
+        Ok(to.starts_with(&self.root) && to.to_string_lossy().contains("/store/entente-copy-"))
     }
 
     /// Whether any argument is a path below the data.

@@ -12,22 +12,18 @@
 //!
 //! And always: that the value log has the segments it must have.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::checkpoint::{Checkpoint, Stage};
-use super::file::{available, damaged, fails, sync_folder};
+use super::copy::{self, IndexCopy};
+use super::file::{damaged, fails, sync_folder};
 use super::journal::{self, Found, Journal};
 use super::listing;
 use super::overlay::Overlay;
 use crate::engine::index::{Index, folder as index_folder};
 use crate::{StoreError, fault};
-
-/// What begins the name of a folder that is there only during a start.
-const COPY: &str = "copy-";
 
 pub(super) fn checkpoint_path(folder: &Path) -> PathBuf {
     folder.join("checkpoint")
@@ -69,12 +65,12 @@ struct Kept {
     copied: Option<Copied>,
 }
 
-/// A copy of an index, open, and the folder it is in.
-type Copied = (Index, TempDir);
+/// A copy of an index, open, and where it is.
+type Copied = (Index, IndexCopy);
 
 /// Opens a folder to change it; it is locked.
 pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
-    drop_copies(folder)?;
+    copy::drop_all(folder);
     match look(folder, Some(folder), CHECK_CACHE_BYTES)? {
         State::New => begin(folder, cache_bytes, Stage::New),
         State::Adopting => {
@@ -91,7 +87,7 @@ pub(super) fn to_write(folder: &Path, cache_bytes: u64) -> Result<Opened, StoreE
 }
 
 /// Opens a folder to read it, by a copy of its index.
-pub(super) fn to_read(folder: &Path, cache_bytes: u64) -> Result<(Opened, TempDir), StoreError> {
+pub(super) fn to_read(folder: &Path, cache_bytes: u64) -> Result<(Opened, IndexCopy), StoreError> {
     let overlay = Overlay::default();
     let (id, copied) = match look(folder, None, cache_bytes)? {
         State::New => return Err(StoreError::NothingStored),
@@ -115,8 +111,8 @@ pub(super) fn open_copy(
     copies: Option<&Path>,
     cache_bytes: u64,
 ) -> Result<Copied, StoreError> {
-    let copy = copy_index(folder, copies)?;
-    let index = open_index(copy.path(), &values_folder(folder), cache_bytes, folder)?;
+    let copy = IndexCopy::make(folder, copies)?;
+    let index = open_index(&copy.path(), &values_folder(folder), cache_bytes, folder)?;
     Ok((index, copy))
 }
 
@@ -212,60 +208,6 @@ fn open_index(
         StoreError::Engine(reason) => damaged(&folder.join("db"), reason),
         other => other,
     })
-}
-
-/// Bytes left beside a copy, for what is written while it is checked.
-const BESIDE_COPY_BYTES: u64 = 8 << 20;
-
-/// A place with room for a copy of the index: `copies`, or where the system keeps what is needed for a
-/// moment.
-fn place_for_copy(folder: &Path, copies: Option<&Path>) -> Result<PathBuf, StoreError> {
-    let size = fs::metadata(folder.join("db")).map_or(0, |db| db.len());
-    let has_room = |place: &PathBuf| {
-        let available = File::open(place).ok().and_then(|place| available(&place));
-        available.is_none_or(|available| available >= size + BESIDE_COPY_BYTES)
-    };
-    let temporary = std::env::temp_dir();
-    let places = [copies.map(Path::to_owned), Some(temporary.clone()), Some("/dev/shm".into())];
-    let place = places.into_iter().flatten().find(has_room);
-    place.ok_or_else(|| {
-        let needed = size + BESIDE_COPY_BYTES;
-        let reason = format!("{needed} bytes are needed for a moment; TMPDIR may name a place");
-        fails(&temporary)(io::Error::new(io::ErrorKind::StorageFull, reason))
-    })
-}
-
-/// Copies the files of the index to a folder of its own, in `copies` or where the system keeps what is
-/// needed for a moment.
-fn copy_index(folder: &Path, copies: Option<&Path>) -> Result<TempDir, StoreError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(COPY);
-    let within = place_for_copy(folder, copies)?;
-    let made = builder.tempdir_in(&within);
-    let copy = made.map_err(fails(&within))?;
-    for entry in fs::read_dir(folder).map_err(fails(folder))? {
-        let name = entry.map_err(fails(folder))?.file_name();
-        if name.to_str().is_some_and(index_folder::is_file) {
-            let to = copy.path().join(&name);
-            fs::copy(folder.join(&name), &to).map_err(fails(&to))?;
-        }
-    }
-    if !copy.path().join("db").exists() {
-        return Err(damaged(&folder.join("db"), "it is missing"));
-    }
-    Ok(copy)
-}
-
-/// Removes copies that a start has left that was cut short.
-fn drop_copies(folder: &Path) -> Result<(), StoreError> {
-    for entry in fs::read_dir(folder).map_err(fails(folder))? {
-        let path = entry.map_err(fails(folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with(COPY)) {
-            fs::remove_dir_all(&path).map_err(fails(&path))?;
-        }
-    }
-    Ok(())
 }
 
 /// Looks whether the value log has what it must have.

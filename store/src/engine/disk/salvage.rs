@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use tempfile::TempDir;
-
 use super::checkpoint::Checkpoint;
+use super::copy::IndexCopy;
 use super::journal::{self, Record};
 use super::lock::Lock;
 use super::opening;
@@ -26,7 +25,7 @@ pub(crate) struct Salvage {
     last: u64,
     /// ID of the journal, where it is known.
     journal: Option<u64>,
-    _copy: Option<TempDir>,
+    _copy: Option<IndexCopy>,
     _lock: Option<Lock>,
 }
 
