@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testnet::{Process, Result};
 
-use super::{PROGRAM, run, said};
+use super::{PROGRAM, said};
 
 /// How long somebody else has the folder: less than a start and a command wait.
 const MOMENT: Duration = Duration::from_millis(1_500);
@@ -28,7 +28,7 @@ async fn a_start_and_a_command_wait_for_who_has_the_folder_for_a_moment() -> Res
     assert_eq!(node.stop().await?, Some(0));
     for words in [&["user", "list"][..], &["verify"], &["user", "add", "ada"]] {
         let other = have(&node)?;
-        let done = run(&node.data(), words).await?;
+        let done = node.command(words[0]).args(&words[1..]).output().await?;
         assert!(done.status.success(), "{words:?}: {}", said(&done));
         other.join().expect("ends");
     }
