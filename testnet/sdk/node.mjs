@@ -5,6 +5,7 @@ import { rm } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { api, ws } from './admin.mjs';
+import { end } from './process.mjs';
 
 const run = promisify(execFile);
 const { TESTNET_BIN: program, TESTNET_DATA: data, TESTNET_LOG: log } = process.env;
@@ -18,8 +19,7 @@ export async function backUp() {
 
 /** Stops the node and starts it with what the backup holds. */
 export async function startFromBackup() {
-  process.kill(pid, 'SIGTERM');
-  while (await answers()) await pause(50);
+  await end(pid);
   await rm(`${data}/store`, { recursive: true });
   await run(program, ['restore', '--data', data, file]);
   const host = (address) => new URL(address).host;

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { end } from './process.mjs';
 
 /** Name, addresses, command line and process of each node, by name. */
 const nodes = new Map(JSON.parse(process.env.TESTNET_NODES ?? '[]').map((node) => [node.name, node]));
@@ -17,9 +18,7 @@ const answers = ({ api }) =>
 
 /** Stops a node and waits until it is gone. */
 export async function stop(name) {
-  const node = nodes.get(name);
-  process.kill(node.pid, 'SIGTERM');
-  while (await answers(node)) await pause(50);
+  await end(nodes.get(name).pid);
 }
 
 /** Starts a node that was stopped and waits until it answers. */
