@@ -271,11 +271,17 @@ impl People {
         }
     }
 
-    /// Somebody writes to the user of the other organisation.
+    /// Somebody writes to the user of the other organisation. A node whose data went back in time may
+    /// be starting anew just then.
     pub(super) async fn write_elsewhere(&self, node: &Process) -> Result {
         let client = self.at(node).into_iter().next().context("nobody is there")?;
-        let mut socket = client.connect(Wire::GOB_GZIP).await?;
-        socket.send(&text_message(&client.user_id, &self.stranger, "again")).await?;
+        let message = text_message(&client.user_id, &self.stranger, "again");
+        let began = std::time::Instant::now();
+        let send = async || client.connect(Wire::GOB_GZIP).await?.send(&message).await;
+        while let Err(error) = send().await {
+            ensure!(began.elapsed() < SETTLES, "nothing can be sent: {error:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         Ok(())
     }
 
