@@ -125,7 +125,7 @@ impl Running {
         }
         let shared = Shared {
             folder: std::path::absolute(&config.folder)?,
-            every_ms: i64::try_from(config.every.duration().as_millis()).unwrap_or(i64::MAX),
+            every_ms: config.every.ms(),
             keep: config.keep,
             passphrase_file,
             data: data.clone(),
@@ -220,7 +220,7 @@ impl Backups {
             "made": newest.as_ref().map(|(_, made_ms)| list::time(*made_ms)),
             "reaches": reaches,
             "checked": check.as_ref().map(|check| list::time(check.at_ms)),
-            "ok": check.as_ref().map(|check| check.problem.is_none()),
+            "ok": check.as_ref().map(Check::is_in_order),
             "problem": silent.or(problem).or(check.and_then(|check| check.problem)),
         })
     }
@@ -382,7 +382,7 @@ impl Shared {
         }
         let mut state = self.state.lock();
         state.gap = resumed.is_err();
-        if newest.check.as_ref().is_some_and(|check| check.problem.is_none()) {
+        if newest.is_in_order() == Some(true) {
             state.known.good = Some(newest.file.clone());
         }
         state.known.newest = Some((newest.file, newest.note.made_ms));
@@ -436,7 +436,7 @@ impl Shared {
         let newest = self.state.lock().known.newest.clone();
         let Some((file, _)) = newest else { return Ok(()) };
         let checked = full::check(self, &file)?;
-        let in_order = checked.problem.is_none();
+        let in_order = checked.is_in_order();
         {
             let mut state = self.state.lock();
             // Nothing behind it is of use any more.

@@ -223,15 +223,11 @@ pub(crate) fn open_store(
     Store::open(Box::new(engine), options).map_err(fails)
 }
 
-fn ms(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// How the store of a configuration works.
 fn options(config: &Config) -> store::Options {
     store::Options {
         salt: rand::random(),
-        dedupe_window_ms: ms(config.chat.dedupe.duration()),
+        dedupe_window_ms: config.chat.dedupe.ms(),
         dedupe_messages: DEDUPE_MESSAGES,
         reserve_bytes: config.store.reserve.bytes(),
         inline: false,

@@ -20,6 +20,7 @@ use federation::Domain;
 use serde_json::json;
 
 use crate::organisations::{Organisation, federation, multiaddr};
+use crate::verdict::must_exist;
 use crate::{Admin, Client, Result};
 use peer::{OWN, Peer};
 
@@ -205,9 +206,7 @@ fn given(options: &Options, address: &str) -> Result<Target> {
 }
 
 async fn started(options: &Options, peer: &Peer) -> Result<Target> {
-    if !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
-    }
+    must_exist(&options.server)?;
     let variables = [("ENTENTE_LOG_LEVEL", "error")];
     let mut organisation = Organisation::prepare(&options.server, 0, &variables).await?;
     let (id, at) = (peer.peer_id()?, peer.address()?);

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum as _};
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::random::Random;
+use crate::verdict::must_exist;
 use crate::{Admin, Client, Process, Result};
 use chat::Chats;
 use list::{Kind, Watched};
@@ -77,9 +78,7 @@ pub struct Report {
 /// Kills and checks; an error says what was lost.
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
 pub fn run(options: &Options) -> Result<bool> {
-    if !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
-    }
+    must_exist(&options.server)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seed = options.seed.unwrap_or_else(|| now.map_or(1, |now| u64::from(now.subsec_nanos())));
     println!("seed {seed}");

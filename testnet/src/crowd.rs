@@ -24,6 +24,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::random::Random;
+use crate::verdict::must_exist;
 use crate::{Admin, Process, Result};
 use life::{Ledger, Life};
 use phone::Phone;
@@ -62,9 +63,7 @@ const MAKING: Duration = Duration::from_secs(10);
 /// Lets the crowd loose on a node; `false` if anything was wrong.
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
 pub fn run(options: &Options) -> Result<bool> {
-    if !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
-    }
+    must_exist(&options.server)?;
     if options.phones < 3 {
         bail!("a crowd has at least three phones");
     }

@@ -26,6 +26,7 @@ pub mod simulation;
 mod socket;
 pub mod up;
 pub mod upload;
+mod verdict;
 mod version_log;
 
 pub use node::{Node, NodeBuilder, SECRET, TestClock, federated, federated_with};

@@ -29,12 +29,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
 use crate::Result;
+use crate::verdict::must_exist;
 use memory::Memory;
 use process::Real;
 
@@ -77,8 +78,8 @@ enum Kind {
 /// Plays seeds and prints what was found; `false` if a seed failed.
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
 pub fn run(options: &Options) -> Result<bool> {
-    if options.world == Kind::Process && !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
+    if options.world == Kind::Process {
+        must_exist(&options.server)?;
     }
     let progress = ProgressBar::new(options.seeds);
     let began = Instant::now();

@@ -10,13 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::process::copy_folder;
 use crate::random::Random;
+use crate::verdict::{is_as_expected, must_exist};
 use crate::{Process, Result, Wire, text_message};
 use state::State;
 use told::{ALL, now_ms};
@@ -65,19 +66,14 @@ pub struct Options {
 /// Works, restores and compares; whether every state was that of its moment.
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
 pub fn run(options: &Options) -> Result<bool> {
-    if !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
-    }
+    must_exist(&options.server)?;
     let seed = options.seed.unwrap_or_else(|| rand::random::<u32>().into());
     println!("seed {seed}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let started = Instant::now();
     let failed = runtime.block_on(all(options, seed))?;
     println!("{:.0} s", started.elapsed().as_secs_f64());
-    if options.must_fail {
-        println!("{}", if failed { "caught, as it must be" } else { "the fault was NOT caught" });
-    }
-    Ok(failed == options.must_fail)
+    Ok(is_as_expected(failed, options.must_fail))
 }
 
 #[expect(clippy::print_stdout, reason = "the program's own answer")]

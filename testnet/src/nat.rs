@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::network::Network;
 use crate::organisations::{Organisation, Place, elsewhere, federation};
+use crate::verdict::must_exist;
 use crate::{Client, Result, Wire};
 
 /// Port of the nodes for each other.
@@ -60,9 +61,7 @@ enum Translation {
 /// Lets nodes meet behind both kinds of translation.
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
 pub fn run(options: &Options) -> Result<bool> {
-    if !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
-    }
+    must_exist(&options.server)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for translation in [Translation::Steady, Translation::Random] {
         println!("{translation:?} ports");

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use tempfile::TempDir;
@@ -24,6 +24,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::random::Random;
+use crate::verdict::{is_as_expected, must_exist};
 use crate::{Process, Result};
 use backed::{Backed, Held};
 use disk::{Disk, Loss, Made};
@@ -92,9 +93,7 @@ pub fn check_image(options: &ImageOptions) -> Result<bool> {
 #[expect(clippy::print_stdout, reason = "the program's own answer")]
 pub fn run(options: &Options) -> Result<bool> {
     ensure!(options.rounds > 0 && options.images >= options.rounds, "an image a round at least");
-    if !options.server.exists() {
-        bail!("there is no program {}: cargo build --release", options.server.display());
-    }
+    must_exist(&options.server)?;
     let strace = std::process::Command::new("strace").arg("--version").output();
     strace.context("strace is missing; on Debian: apt-get install strace")?;
     let seed = options.seed.unwrap_or_else(fresh_seed);
@@ -105,10 +104,7 @@ pub fn run(options: &Options) -> Result<bool> {
     totals.print();
     println!("{:.0} s", started.elapsed().as_secs_f64());
     let lost = totals.failed > 0;
-    if options.must_fail {
-        println!("{}", if lost { "caught, as it must be" } else { "the fault was NOT caught" });
-    }
-    Ok(lost == options.must_fail)
+    Ok(is_as_expected(lost, options.must_fail))
 }
 
 fn fresh_seed() -> u64 {

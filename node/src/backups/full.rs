@@ -48,7 +48,7 @@ pub(super) fn make(shared: &Shared) -> anyhow::Result<PathBuf> {
         state.known.check = None;
     }
     let checked = check(shared, &path)?;
-    let in_order = checked.problem.is_none();
+    let in_order = checked.is_in_order();
     {
         let mut state = shared.state.lock();
         state.known.check = Some(checked);

@@ -24,6 +24,13 @@ pub(crate) struct Check {
     pub(crate) reached_ms: i64,
 }
 
+impl Check {
+    /// Whether nothing is wrong.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.problem.is_none()
+    }
+}
+
 /// A backup in a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -68,7 +75,7 @@ impl Listed {
 
     /// Whether it was in order when it was restored on trial; `None`: it was not tried.
     pub(crate) fn is_in_order(&self) -> Option<bool> {
-        self.check.as_ref().map(|check| check.problem.is_none())
+        self.check.as_ref().map(Check::is_in_order)
     }
 
     /// As JSON.
@@ -76,7 +83,7 @@ impl Listed {
         let checked = self.check.as_ref().map(|check| {
             json!({
                 "at": time(check.at_ms),
-                "ok": check.problem.is_none(),
+                "ok": check.is_in_order(),
                 "problem": check.problem,
                 "reached": time(check.reached_ms),
             })

@@ -31,6 +31,10 @@ impl Span {
     pub(crate) fn duration(self) -> Duration {
         self.0
     }
+
+    pub(crate) fn ms(self) -> i64 {
+        i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 impl FromStr for Span {

@@ -14,6 +14,7 @@ use super::options::Options;
 use super::others::{Kind, Other};
 use super::usage::{Condition, Usage, bytes_below, commits};
 use crate::rest::{Admin, Rest};
+use crate::verdict::must_exist;
 use crate::{Process, Result};
 
 enum Running {
@@ -49,9 +50,7 @@ impl Target {
     }
 
     async fn own_node(options: &Options) -> Result<Self> {
-        if !options.server.exists() {
-            bail!("there is no program {}: cargo build --release", options.server.display());
-        }
+        must_exist(&options.server)?;
         let node = Process::builder(&options.server)
             .variable("ENTENTE_LOG_LEVEL", "warn")
             .variable("ENTENTE_WS_MAX_CONNECTIONS", "200000")
